@@ -1,0 +1,178 @@
+"""Find a recipe, apply ``key=value`` overrides; every value keeps its origin."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launcher import source
+from launcher.diagnostics import Diagnostic, LauncherError, Span
+from launcher.source import Document, Place
+
+BLOCK = "x-recipe"
+COMMAND_LINE = "command line"
+SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as it will be used: the file's values with the overrides applied.
+
+    ``value`` is empty where the file could not be read; ``problems`` then says why. ``places`` and
+    ``texts`` tell where each value was written: in the file, or on the command line.
+    """
+
+    name: str
+    file: str
+    value: Mapping[str, Any]
+    places: Mapping[source.Path, Place]
+    texts: Mapping[str, str]
+    problems: tuple[Diagnostic, ...] = ()
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What axolotl gets: everything but ``x-recipe``."""
+        return {key: value for key, value in self.value.items() if key != BLOCK}
+
+    @property
+    def block(self) -> Mapping[str, Any]:
+        """The ``x-recipe`` block; empty where there is none."""
+        block = self.value.get(BLOCK)
+        return block if isinstance(block, dict) else {}
+
+    def key_span(self, *path: str) -> Span:
+        """Return where the key at ``path`` stands, or the nearest place above it."""
+        place = self._place(path)
+        return place.key or place.value
+
+    def value_span(self, *path: str) -> Span:
+        """Return where the value at ``path`` stands, or the nearest place above it."""
+        return self._place(path).value
+
+    def _place(self, path: Sequence[str]) -> Place:
+        for length in range(len(path), -1, -1):
+            place = self.places.get(tuple(path[:length]))
+            if place is not None:
+                return place
+        return Place(None, Span(self.file))
+
+
+def pack_folder(part: str) -> Path:
+    """Return the shipped folder ``recipes`` or ``schemas``: inside the package in a wheel, beside
+    it in a checkout.
+    """
+    package = Path(__file__).parent
+    inside = package / "pack" / part
+    return inside if inside.is_dir() else package.parent / part
+
+
+def shipped() -> list[Path]:
+    """Return the files of the shipped recipes, by name."""
+    return sorted(pack_folder("recipes").glob("*.yaml"))
+
+
+def find(name: str) -> Path:
+    """Return the file of a shipped recipe's name or of a path. Raises ``LauncherError`` with the
+    nearest names.
+    """
+    if name.endswith(SUFFIXES) or "/" in name:
+        if not Path(name).exists():
+            raise LauncherError(f'no file "{name}"', _nearest(name), exit_code=2)
+        return Path(name)
+    for candidate in (
+        pack_folder("recipes") / f"{name}.yaml",
+        *(Path(name + suffix) for suffix in SUFFIXES),
+    ):
+        if candidate.is_file():
+            return _short(candidate)
+    raise LauncherError(f'no recipe "{name}"', _nearest(name), exit_code=2)
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply ``key=value`` overrides, in order. Raises ``LauncherError`` for a
+    malformed override.
+    """
+    return override(from_document(source.read(path)), overrides)
+
+
+def from_document(document: Document) -> Recipe:
+    """Return the recipe that a parsed file holds."""
+    texts = {document.file: document.text}
+    name = Path(document.file).stem
+    return Recipe(
+        name, document.file, document.value or {}, document.places, texts, document.problems
+    )
+
+
+def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Return the recipe with ``key=value`` applied; a dot goes one level down:
+    ``datasets.0.path=my.jsonl``.
+    """
+    if not overrides or not recipe.value:
+        return recipe
+    value, places = copy.deepcopy(dict(recipe.value)), dict(recipe.places)
+    for number, text in enumerate(overrides, start=1):
+        key, separator, given = text.partition("=")
+        path = tuple(key.split("."))
+        if not separator or not all(path):
+            raise LauncherError(
+                f'"{text}" is not key=value', "for instance learning_rate=1.0e-5", exit_code=2
+            )
+        _assign(value, path, source.parse_value(given), text)
+        for old in [known for known in places if known[: len(path)] == path]:
+            del places[old]
+        places[path] = Place(
+            Span(COMMAND_LINE, number, 1, len(key) + 1),
+            Span(COMMAND_LINE, number, len(key) + 2, len(text) + 1),
+        )
+    texts = {**recipe.texts, COMMAND_LINE: "\n".join(overrides)}
+    return Recipe(recipe.name, recipe.file, value, places, texts, recipe.problems, tuple(overrides))
+
+
+def _assign(value: dict[str, Any], path: source.Path, given: Any, text: str) -> None:
+    node: Any = value
+    for depth, part in enumerate(path):
+        last = depth == len(path) - 1
+        if isinstance(node, list):
+            if not (part.isdecimal() and int(part) < len(node)):
+                above = ".".join(path[:depth])
+                raise LauncherError(
+                    f'"{text}": {above} has no entry {part}',
+                    f"it has {len(node)}, from 0",
+                    exit_code=2,
+                )
+            key: Any = int(part)
+        elif isinstance(node, dict):
+            key = part
+            if not last and node.get(part) is None:
+                node[part] = {}
+        else:
+            above = ".".join(path[:depth])
+            raise LauncherError(
+                f'"{text}": {above} is a plain value, it has no "{part}"', exit_code=2
+            )
+        if last:
+            node[key] = given
+        else:
+            node = node[key]
+
+
+def _nearest(name: str) -> str:
+    stems = [path.stem for path in shipped()]
+    near = difflib.get_close_matches(Path(name).stem, stems, n=3, cutoff=0.5)
+    return f"did you mean {', '.join(near)}?" if near else "axr list shows all recipes"
+
+
+def _short(path: Path) -> Path:
+    """Return the path relative to the working directory where it lies below it: what a person would
+    type.
+    """
+    try:
+        return path.resolve().relative_to(Path.cwd())
+    except ValueError:
+        return path
