@@ -1,0 +1,50 @@
+"""The key that was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+# The same thing under the name it has in transformers, TRL, PEFT or LLaMA-Factory.
+OTHER_TOOLS: Mapping[str, str] = {
+    "model_name_or_path": "base_model",
+    "per_device_train_batch_size": "micro_batch_size",
+    "train_batch_size": "micro_batch_size",
+    "per_device_eval_batch_size": "eval_batch_size",
+    "num_train_epochs": "num_epochs",
+    "epochs": "num_epochs",
+    "lr": "learning_rate",
+    "optim": "optimizer",
+    "lr_scheduler_type": "lr_scheduler",
+    "max_seq_length": "sequence_len",
+    "max_length": "sequence_len",
+    "cutoff_len": "sequence_len",
+    "packing": "sample_packing",
+    "beta": "rl_beta",
+    "dpo_beta": "rl_beta",
+    "pref_beta": "rl_beta",
+    "lora_rank": "lora_r",
+    "lora_target": "lora_target_modules",
+    "target_modules": "lora_target_modules",
+    "finetuning_type": "adapter",
+    "save_total": "save_total_limit",
+    "hub_repo_id": "hub_model_id",
+    "train_on_split": "split",
+}
+
+
+def nearest_key(unknown: str, known: Iterable[str]) -> str:
+    """Return the known key that was probably meant, or an empty string."""
+    candidates = list(known)
+    other = OTHER_TOOLS.get(unknown, "")
+    if other in candidates:
+        return other
+    squeezed = {_squeeze(key): key for key in candidates}
+    if _squeeze(unknown) in squeezed:
+        return squeezed[_squeeze(unknown)]
+    near = difflib.get_close_matches(unknown, candidates, n=1, cutoff=0.75)
+    return near[0] if near else ""
+
+
+def _squeeze(key: str) -> str:
+    return key.lower().replace("-", "").replace("_", "")
