@@ -1,0 +1,193 @@
+"""The run folder: every path in it, and what is written there before, during and after a run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from launcher.diagnostics import LauncherError
+from launcher.redact import redact_env
+
+# Distributions whose version decides how a run goes.
+STACK = (
+    "axolotl-recipes",
+    "axolotl",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "deepspeed",
+    "datasets",
+    "bitsandbytes",
+    "flash-attn",
+    "triton",
+)
+# Of the environment only what can change a run is kept; the rest is none of a run folder's
+# business.
+_KEPT = re.compile(
+    r"(ACCELERATE|AXOLOTL|AXR|BNB|COMET|CUDA|DS|FLASH|HF|HUGGINGFACE|HUGGING_FACE|KERNELS|LD|MASTER|MKL"
+    r"|NCCL|NVIDIA|OMP|PYTHON\w*|PYTORCH|SLURM|TOKENIZERS|TORCH\w*|TRANSFORMERS|TRITON|WANDB)(_|$)"
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Every path of a run."""
+
+    root: Path
+
+    @property
+    def resolved(self) -> Path:
+        """The config that axolotl gets."""
+        return self.root / "resolved.yaml"
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe as it was written, comments and all."""
+        return self.root / "recipe.yaml"
+
+    @property
+    def command(self) -> Path:
+        """A shell script that starts the same training again."""
+        return self.root / "command.sh"
+
+    @property
+    def environment(self) -> Path:
+        """What of the environment can change a run, secrets hidden."""
+        return self.root / "environment.json"
+
+    @property
+    def versions(self) -> Path:
+        """Versions of Python and of the stack."""
+        return self.root / "versions.json"
+
+    @property
+    def status(self) -> Path:
+        """State, process, times, exit code."""
+        return self.root / "status.json"
+
+    @property
+    def log(self) -> Path:
+        """All that the training printed, secrets hidden."""
+        return self.root / "train.log"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object for each record of the trainer; written by the plugin."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The result, and the checkpoints."""
+        return self.root / "model"
+
+    @property
+    def prepared(self) -> Path:
+        """The tokenized data. In the run folder, so that no run reads what another prepared from
+        other data.
+        """
+        return self.root / "prepared"
+
+
+def runs_root(environ: Mapping[str, str], volume: Path | None) -> Path:
+    """Return where runs live: AXR_RUNS, or on the mounted volume, or ./runs."""
+    if environ.get("AXR_RUNS"):
+        return Path(environ["AXR_RUNS"]).expanduser()
+    return volume / "runs" if volume else Path("runs")
+
+
+def run_name(recipe: str) -> str:
+    """Return a new name: ``qwen25-dpo-20261122-185502-kqzt``, UTC."""
+    letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
+    return f"{recipe}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{letters}"
+
+
+def now() -> str:
+    """Return the time as it stands in a run's files: ISO 8601, UTC, seconds."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def create(
+    folder: RunFolder,
+    *,
+    recipe: str,
+    resolved: Mapping[str, Any],
+    command: str,
+    env: Mapping[str, str],
+) -> None:
+    """Make the folder and write what is known before the start. Raises ``LauncherError`` where it
+    cannot be written.
+    """
+    kept = {name: value for name, value in env.items() if _KEPT.match(name)}
+    try:
+        folder.root.mkdir(parents=True)
+        folder.recipe.write_text(recipe, encoding="utf-8")
+        folder.resolved.write_text(dump(resolved), encoding="utf-8")
+        folder.command.write_text(command, encoding="utf-8")
+        folder.command.chmod(0o755)
+        write_json(folder.environment, dict(sorted(redact_env(kept).items())))
+        write_json(folder.versions, versions())
+        write_json(folder.status, {"state": "starting", "created": now()})
+    except OSError as problem:
+        fact = f'cannot write the run folder "{folder.root}": {problem.strerror or problem}'
+        raise LauncherError(
+            fact, "set AXR_RUNS to a folder on a disk with space that you may write to"
+        ) from problem
+
+
+def dump(resolved: Mapping[str, Any]) -> str:
+    """Return a config as YAML that PyYAML reads back to the same values."""
+    return yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True, width=100)
+
+
+def versions() -> dict[str, str]:
+    """Return the installed versions of the stack; what is not installed is left out."""
+    import platform
+
+    found = {"python": platform.python_version()}
+    for name in STACK:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write atomically: a reader sees the old text or the new one, never a half."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def update_status(folder: RunFolder, **fields: Any) -> None:
+    """Change fields of ``status.json``."""
+    status = json.loads(folder.status.read_text(encoding="utf-8")) if folder.status.exists() else {}
+    write_json(folder.status, {**status, **fields})
+
+
+def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
+    """Return the trainer's records in order; a line that a killed run left half-written is passed
+    over.
+    """
+    lines = (
+        folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []
+    )
+    records = []
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
+            records.append(json.loads(line))
+    return records
