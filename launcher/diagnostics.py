@@ -8,11 +8,16 @@ used again for something else.
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
-from launcher.redact import redact
+from launcher.redact import HIDDEN, redact
+
+BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what ends a line in YAML
 
 
 class Severity(Enum):
@@ -105,27 +110,24 @@ def render_text(problem: Diagnostic, texts: Mapping[str, str]) -> str:
     content.
     """
     span = problem.span
-    out = [f"{problem.severity.value}[{problem.code} {problem.name}]: {problem.message}"]
-    out.append(f"  --> {span.file}:{span.line}:{span.column}")
-    out += _excerpt(span, texts)
+    out = [
+        _line(f"{problem.severity.value}[{problem.code} {problem.name}]: {problem.message}"),
+        _line(f"  --> {span.file}:{span.line}:{span.column}"),
+        *_excerpt(span, texts),
+    ]
     for related in problem.related:
         place = related.span
-        out.append(f"  note: {related.message}: {place.file}:{place.line}:{place.column}")
+        out.append(_line(f"  note: {related.message}: {place.file}:{place.line}:{place.column}"))
         out += _excerpt(place, texts)
-    if problem.hint:
-        out += _labelled("  help: ", problem.hint)
-    return redact("\n".join(out))
+    return "\n".join(out + _labelled("  help: ", problem.hint))
 
 
 def render_concise(problem: Diagnostic, texts: Mapping[str, str]) -> str:
     """Return one line: ``file:line:column: error[S102 unknown-key] message (hint)``."""
     span = problem.span
-    hint = f" ({problem.hint})" if problem.hint else ""
-    place = f"{span.file}:{span.line}:{span.column}"
-    line = (
-        f"{place}: {problem.severity.value}[{problem.code} {problem.name}] {problem.message}{hint}"
-    )
-    return redact(line.replace("\n", "; "))
+    kind = f"{problem.severity.value}[{problem.code} {problem.name}]"
+    hint = f" ({'; '.join(problem.hint.splitlines())})" if problem.hint else ""
+    return _line(f"{span.file}:{span.line}:{span.column}: {kind} {problem.message}{hint}")
 
 
 def render_json(problem: Diagnostic, texts: Mapping[str, str]) -> str:
@@ -143,7 +145,7 @@ def render_json(problem: Diagnostic, texts: Mapping[str, str]) -> str:
         "hint": redact(problem.hint),
         "related": [
             {
-                "message": r.message,
+                "message": redact(r.message),
                 "file": r.span.file,
                 "line": r.span.line,
                 "column": r.span.column,
@@ -159,9 +161,9 @@ def render_github(problem: Diagnostic, texts: Mapping[str, str]) -> str:
     span = problem.span
     level = "notice" if problem.severity is Severity.NOTE else problem.severity.value
     place = f"line={span.line},col={span.column},endColumn={span.end_column}"
-    message = problem.message + (f"\nhelp: {problem.hint}" if problem.hint else "")
+    message = "\n".join([_line(problem.message), *_labelled("help: ", problem.hint)])
     title = _property(f"{problem.code} {problem.name}")
-    return f"::{level} file={_property(span.file)},{place},title={title}::{_data(redact(message))}"
+    return f"::{level} file={_property(span.file)},{place},title={title}::{_data(message)}"
 
 
 FORMATS: Mapping[str, Callable[[Diagnostic, Mapping[str, str]], str]] = {
@@ -172,22 +174,50 @@ FORMATS: Mapping[str, Callable[[Diagnostic, Mapping[str, str]], str]] = {
 }
 
 
+def _line(text: str) -> str:
+    """Return a text as one line that is safe to show: no secrets, and what does not print (line
+    breaks, terminal codes, invisible characters) by its number.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in redact(text)
+    )
+
+
 def _labelled(label: str, text: str) -> list[str]:
-    first, *rest = text.split("\n")
-    return [label + first, *(" " * len(label) + line for line in rest)]
+    """Return the lines of a hint, the label before the first; none if there is no hint."""
+    lines = [_line(line) for line in text.splitlines()]
+    return [f"{' ' * len(label) if number else label}{line}" for number, line in enumerate(lines)]
+
+
+@lru_cache(maxsize=2)
+def _lines(text: str) -> list[str]:
+    return BREAK.split(text)
+
+
+@lru_cache(maxsize=2)
+def _holds_secret(line: str) -> bool:
+    return redact(line) != line
 
 
 def _excerpt(span: Span, texts: Mapping[str, str]) -> list[str]:
-    lines = texts.get(span.file, "").split("\n")
+    lines = _lines(texts.get(span.file, ""))
     if span.line > len(lines) or not lines[span.line - 1].strip():
         return []
-    line = lines[span.line - 1].rstrip("\r").expandtabs(1)
-    if redact(line) != line:  # the marker would show how long the secret is
-        return [f"{span.line:>5} | {redact(line)}"]
-    start, width = span.column - 1, max(1, span.end_column - span.column)
-    shown, start = _window(line, start)
-    marker = "^" + "~" * (min(width, max(1, len(shown) - start)) - 1)
-    return [f"{span.line:>5} | {shown}", f"      | {' ' * start}{marker}"]
+    line = lines[span.line - 1]
+    if _holds_secret(line):  # what follows may belong to it, and a marker would show its length
+        return [f"{span.line:>5} | {_line(line).partition(HIDDEN)[0]}{HIDDEN}"]
+    shown, start = _window(line, span.column - 1)
+    shown = "".join(c if c.isprintable() else " " if c == "\t" else "\ufffd" for c in shown)
+    marked = shown[start : start + span.end_column - span.column]
+    marker = "^" + "~" * (_cells(marked) - 1)
+    return [f"{span.line:>5} | {shown}", f"      | {' ' * _cells(shown[:start])}{marker}"]
+
+
+def _cells(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
 
 
 def _window(line: str, start: int, width: int = 120) -> tuple[str, int]:

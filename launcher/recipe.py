@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher import source
-from launcher.diagnostics import Diagnostic, LauncherError, Span
+from launcher.diagnostics import BREAK, Diagnostic, LauncherError, Span
 from launcher.source import Document, Place
 
 BLOCK = "x-recipe"
@@ -115,7 +114,7 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """
     if not overrides or not recipe.value:
         return recipe
-    value, places = copy.deepcopy(dict(recipe.value)), dict(recipe.places)
+    value, places = _unshared(recipe.value), dict(recipe.places)
     for number, text in enumerate(overrides, start=1):
         key, separator, given = text.partition("=")
         path = tuple(key.split("."))
@@ -130,8 +129,17 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
             Span(COMMAND_LINE, number, 1, len(key) + 1),
             Span(COMMAND_LINE, number, len(key) + 2, len(text) + 1),
         )
-    texts = {**recipe.texts, COMMAND_LINE: "\n".join(overrides)}
+    texts = {**recipe.texts, COMMAND_LINE: "\n".join(" ".join(BREAK.split(o)) for o in overrides)}
     return Recipe(recipe.name, recipe.file, value, places, texts, recipe.problems, tuple(overrides))
+
+
+def _unshared(value: Any) -> Any:
+    """Copy a value so that what a YAML alias made one object becomes two: an override means one
+    place.
+    """
+    if isinstance(value, Mapping):
+        return {key: _unshared(child) for key, child in value.items()}
+    return [_unshared(child) for child in value] if isinstance(value, list) else value
 
 
 def _assign(value: dict[str, Any], path: source.Path, given: Any, text: str) -> None:

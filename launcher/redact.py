@@ -14,7 +14,7 @@ HIDDEN = "***"
 # access keys.
 _SHAPES = re.compile(
     r"\b(hf_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}|wandb_v1_[A-Za-z0-9_]{20,}|sk-[A-Za-z0-9_-]{20,}"
-    r"|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16})\b"
+    r"|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16})(?![A-Za-z0-9])"
 )
 # `hub_token`, `comet_api_key`; but not `eos_token`, `special_tokens` or `hf_use_auth_token`.
 _KEYS = re.compile(
@@ -25,9 +25,9 @@ _KEYS = re.compile(
 _VARIABLES = re.compile(
     r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|API_?KEY|(ACCESS|SECRET|PRIVATE)_KEY)$"
 )
-_ASSIGNMENT = re.compile(
-    r"""(?P<name>[\w.-]+)(?P<sep>["']?\s*[:=]\s*)(?P<value>"[^"]*"|'[^']*'|[^\s#,}]+)"""
-)
+_NAME = re.compile(r"""(?<![\w.-])([\w.-]+)["']?\s*[:=]\s*""")
+_VALUE = re.compile(r""""(?:\\.|[^"\\])*"|'(?:''|[^'])*'|[^\s,}]+""")
+_OPEN = {"true", "false", "null", "~"}  # values that are no secret under any name
 
 
 def is_secret_name(name: str) -> bool:
@@ -47,8 +47,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
-    text = _SHAPES.sub(HIDDEN, text)
-    return _ASSIGNMENT.sub(_hide_assigned, text)
+    return _hide_assigned(_SHAPES.sub(HIDDEN, text))
 
 
 def redact_env(env: Mapping[str, str]) -> dict[str, str]:
@@ -65,11 +64,14 @@ def secret_values(env: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(sorted(found, key=len, reverse=True))
 
 
-def _hide_assigned(match: re.Match[str]) -> str:
-    hide = is_secret_name(match["name"]) and match["value"].lower() not in {
-        "true",
-        "false",
-        "null",
-        "~",
-    }
-    return f"{match['name']}{match['sep']}{HIDDEN}" if hide else match[0]
+def _hide_assigned(text: str) -> str:
+    """Hide what is assigned to a secret's name, at any depth: ``env: {HF_TOKEN: abc}``."""
+    parts, end = [], 0
+    for name in _NAME.finditer(text):
+        if name.start() < end or not is_secret_name(name[1]):
+            continue
+        value = _VALUE.match(text, name.end())
+        if value and value[0].lower() not in _OPEN:
+            parts += [text[end : name.end()], HIDDEN]
+            end = value.end()
+    return "".join([*parts, text[end:]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from launcher.diagnostics import Code, Diagnostic, Related, Severity
 from launcher.recipe import BLOCK, Recipe
@@ -33,30 +34,40 @@ def nearest_batches(global_batch: int, micro_batch: int, world_size: int) -> lis
     return [size for size in (below, below + unit) if size]
 
 
+def replicas(recipe: Recipe, world_size: int) -> int:
+    """Return how many GPUs see different samples: those of one tensor- or context-parallel group
+    see the same (axolotl/utils/config/__init__.py, normalize_config).
+    """
+    keys = ("tensor_parallel_size", "context_parallel_size")
+    tensor, context = (max(1, whole(recipe.value.get(key))) for key in keys)
+    return max(1, world_size // context // tensor)
+
+
 def global_batch_size(recipe: Recipe) -> Iterator[Diagnostic]:
     """``global_batch_size`` is not micro batch x gradient accumulation x the GPUs that the recipe
     needs.
     """
-    needs = recipe.block.get("needs", {})
-    stated = recipe.block.get("global_batch_size")
-    gpus = max(1, needs.get("gpus", 1))
-    micro = recipe.value.get("micro_batch_size", 1)
-    steps = recipe.value.get("gradient_accumulation_steps", 1)
-    if (
-        stated is None
-        or recipe.overrides
-        or not all(isinstance(n, int) and n > 0 for n in (micro, steps, gpus, stated))
-    ):
+    stated = whole(recipe.block.get("global_batch_size"))
+    gpus = replicas(recipe, whole(recipe.block.get("needs", {}).get("gpus")))
+    micro = whole(recipe.value.get("micro_batch_size", 1))
+    steps = whole(recipe.value.get("gradient_accumulation_steps", 1))
+    given = micro * steps * gpus
+    if recipe.overrides or stated < 1 or given < 1 or given == stated:
         return
-    if micro * steps * gpus != stated:
-        fact = (
-            f"{micro} x {steps} x {gpus} GPU = {micro * steps * gpus} samples a step, not {stated}"
-        )
-        right = accumulation(stated, micro, gpus)
-        hint = (
-            f"gradient_accumulation_steps: {right}"
-            if right
-            else f"global_batch_size: {' or '.join(map(str, nearest_batches(stated, micro, gpus)))}"
-        )
-        related = (Related("stated here", recipe.value_span(BLOCK, "global_batch_size")),)
-        yield GLOBAL_BATCH.at(recipe.key_span("gradient_accumulation_steps"), fact, hint, related)
+    fact = (
+        f"micro_batch_size {micro} x gradient_accumulation_steps {steps} x {gpus} "
+        f"{'GPU' if gpus == 1 else 'GPUs'} = {given} samples a step; global_batch_size is {stated}"
+    )
+    if right := accumulation(stated, micro, gpus):
+        hint = f"gradient_accumulation_steps: {right}"
+    else:
+        hint = f"global_batch_size: {' or '.join(map(str, nearest_batches(stated, micro, gpus)))}"
+    related = (Related("stated here", recipe.value_span(BLOCK, "global_batch_size")),)
+    yield GLOBAL_BATCH.at(recipe.key_span("gradient_accumulation_steps"), fact, hint, related)
+
+
+def whole(value: Any) -> int:
+    """Return the whole number that axolotl reads in a checked value: 2, "2" and 2.0 are 2; nothing
+    is 0.
+    """
+    return int(value.partition(".")[0]) if isinstance(value, str) else int(value or 0)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from launcher.diagnostics import Code, Diagnostic, Severity
+from launcher.diagnostics import Code, Diagnostic, Severity, Span
 from launcher.recipe import Recipe
 from launcher.redact import is_secret_name, is_secret_value
+from launcher.schema.validator import is_on
+from launcher.schema.wording import dotted
 
 SECRET = Code(
     "R101",
@@ -24,18 +26,19 @@ REMOTE_CODE = Code(
     "environment.",
 )
 
+_OURS = ("axolotl.", "launcher.")  # packages whose plugins are no foreign code
+
 
 def secret_in_recipe(recipe: Recipe) -> Iterator[Diagnostic]:
     """A token or an API key stands in the recipe or in an override."""
     for path, value in _leaves(recipe.value):
         named = is_secret_name(path[-1]) and isinstance(value, str) and value
         if named or is_secret_value(value):
-            key = ".".join(path)
             hint = (
-                f"put it into .env as {_variable(path[-1])} and delete it here; "
+                f"put it into .env as {_variable(path[-1], value)} and delete it here; "
                 "then make a new one: this one is known"
             )
-            yield SECRET.at(recipe.value_span(*path), f"{key} holds a secret", hint)
+            yield SECRET.at(_beside_name(recipe, path), f"{dotted(path)} holds a secret", hint)
 
 
 def remote_code(recipe: Recipe) -> Iterator[Diagnostic]:
@@ -43,22 +46,28 @@ def remote_code(recipe: Recipe) -> Iterator[Diagnostic]:
     is not axolotl's.
     """
     for path, value in _leaves(recipe.value):
-        if path[-1] == "trust_remote_code" and value in (True, "true", 1):
-            fact = f"{'.'.join(path)} runs Python code that comes with the repository"
+        if path[-1] == "trust_remote_code" and is_on(value):
+            fact = f"{dotted(path)} runs Python code that comes with the repository"
             hint = (
                 "delete the key if the architecture is part of transformers; "
                 "otherwise pin revision_of_model to a commit"
+                if len(path) == 1
+                else "delete the key: data in plain files needs no code; "
+                "otherwise pin revision to a commit"
             )
             yield REMOTE_CODE.at(recipe.key_span(*path), fact, hint)
-        if (
-            path[0] == "plugins"
-            and isinstance(value, str)
-            and not value.startswith(("axolotl.", "launcher."))
-        ):
+        if path[0] == "plugins" and isinstance(value, str) and not value.startswith(_OURS):
             fact = f'plugin "{value}" is code from outside axolotl'
-            yield REMOTE_CODE.at(
-                recipe.value_span(*path), fact, "make sure that you know what it does"
-            )
+            hint = "make sure that you know what it does"
+            yield REMOTE_CODE.at(recipe.value_span(*path), fact, hint)
+
+
+def _beside_name(recipe: Recipe, path: tuple[str, ...]) -> Span:
+    """Return the span of the value, or of its key where the value stands on a line of its own: an
+    excerpt knows what to hide by the name before it.
+    """
+    key, value = recipe.key_span(*path), recipe.value_span(*path)
+    return value if value.line == key.line else key
 
 
 def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -72,10 +81,11 @@ def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
         yield path, value
 
 
-def _variable(key: str) -> str:
-    known = {
-        "hub_token": "HF_TOKEN",
-        "comet_api_key": "COMET_API_KEY",
-        "wandb_api_key": "WANDB_API_KEY",
-    }
-    return known.get(key.lower(), key.upper())
+def _variable(key: str, value: str) -> str:
+    """Return the environment variable that a secret belongs in, by what it looks like, or else by
+    its key.
+    """
+    shapes = {"hf_": "HF_TOKEN", "wandb_v1_": "WANDB_API_KEY", "gh": "GITHUB_TOKEN"}
+    by_shape = (name for start, name in shapes.items() if value.startswith(start))
+    by_key = "HF_TOKEN" if key == "hub_token" else key.upper()
+    return by_key if is_secret_name(key) else next(by_shape, "a variable")

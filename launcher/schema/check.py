@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import Any
 
-from jsonschema import Draft202012Validator, TypeChecker
-from jsonschema.validators import extend
-
 from launcher.diagnostics import Code, Diagnostic, Severity
-from launcher.recipe import Recipe, pack_folder
+from launcher.recipe import Recipe
+from launcher.redact import HIDDEN, is_secret_name
 from launcher.schema.nearest import nearest_key
+from launcher.schema.validator import Error, errors, is_number, schema
+from launcher.schema.wording import cut, dotted, either, example, expected, shown
 
 MISSING = Code("S101", "missing-key", Severity.ERROR, "axolotl cannot start without this key.")
 UNKNOWN = Code(
@@ -38,93 +36,30 @@ VALUE = Code(
     "axolotl refuses the value, or fails when it comes to use it.",
 )
 
-Error = Any  # jsonschema.ValidationError, whose fields are typed as possibly unset
-
-_LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-_WORDS = {
-    "string": "text",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-    "array": "a list",
-    "object": "keys and values",
-    "null": "nothing",
+_BOUNDS = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "more than",
+    "exclusiveMaximum": "less than",
+}
+_COUNTS = {
+    "minItems": ("entry", "entries", "at least"),
+    "maxItems": ("entry", "entries", "at most"),
+    "minProperties": ("entry", "entries", "at least"),
+    "minLength": ("character", "characters", "at least"),
+    "maxLength": ("character", "characters", "at most"),
 }
 
+# A mapping with more unknown keys than this is no recipe with misspelt keys.
+MAX_SUGGESTIONS = 50
 
-@lru_cache(maxsize=1)
-def schema() -> Mapping[str, Any]:
-    """Return the committed schema."""
-    text = (pack_folder("schemas") / "recipe.schema.json").read_text(encoding="utf-8")
-    loaded: Mapping[str, Any] = json.loads(text)
-    return loaded
+Path = tuple[str, ...]
 
 
 def check(recipe: Recipe) -> Iterator[Diagnostic]:
     """Yield every way in which the recipe departs from the schema."""
-    for error in _validator().iter_errors(recipe.value):
-        yield from _explain(recipe, error)
-
-
-@lru_cache(maxsize=1)
-def _validator() -> Any:
-    """jsonschema's validator, with the types as lenient as pydantic's, which axolotl applies."""
-    types: TypeChecker = Draft202012Validator.TYPE_CHECKER.redefine_many(
-        {
-            "integer": lambda _, value: _is_integer(value),
-            "number": lambda _, value: _is_number(value),
-            "boolean": lambda _, value: _is_boolean(value),
-        }
-    )
-    limits = {name: _of_number(Draft202012Validator.VALIDATORS[name]) for name in _LIMITS}
-    extended: Any = extend(Draft202012Validator, limits, type_checker=types)  # type: ignore[no-untyped-call]
-    return extended(schema())
-
-
-def _of_number(keyword: Any) -> Any:
-    """Return a limit's check that takes a number written as text for the number, and leaves other
-    text alone.
-    """
-
-    def limit(validator: Any, bound: Any, value: Any, node: Any) -> Iterator[Error]:
-        return keyword(
-            validator, bound, float(value) if _is_number(value) else value, node
-        ) or iter(())
-
-    return limit
-
-
-def _is_number(value: object) -> bool:
-    if isinstance(value, str):  # 2e-5 is text to YAML 1.1, a number to pydantic
-        try:
-            float(value)
-        except ValueError:
-            return False
-        return True
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_integer(value: Any) -> bool:
-    return _is_number(value) and math.isfinite(float(value)) and float(value).is_integer()
-
-
-def _is_boolean(value: object) -> bool:
-    if isinstance(value, str):
-        return value.lower() in {
-            "true",
-            "false",
-            "yes",
-            "no",
-            "on",
-            "off",
-            "y",
-            "n",
-            "t",
-            "f",
-            "0",
-            "1",
-        }
-    return isinstance(value, bool) or value in (0, 1)
+    found = (problem for error in errors(recipe.value) for problem in _explain(recipe, error))
+    yield from dict.fromkeys(found)  # jsonschema has an error for each missing key, of all of them
 
 
 def _explain(recipe: Recipe, error: Error) -> Iterator[Diagnostic]:
@@ -142,62 +77,51 @@ def _explain(recipe: Recipe, error: Error) -> Iterator[Diagnostic]:
             yield _wrong_value(recipe, error, path)
 
 
-def _unknown_keys(recipe: Recipe, error: Error, path: tuple[str, ...]) -> Iterator[Diagnostic]:
+def _unknown_keys(recipe: Recipe, error: Error, path: Path) -> Iterator[Diagnostic]:
     known = error.schema["properties"]
-    for key in error.instance:
-        if key in known:
-            continue
+    where = f" in {dotted(path)}" if path else ""
+    for number, key in enumerate(key for key in error.instance if key not in known):
         span = recipe.key_span(*path, str(key))
-        if not isinstance(key, str):
-            fact = f"the key is read as {_shown(key)}, not as text"
-            yield UNKNOWN.at(
-                span, fact, "write a name that axolotl knows; quote it if it is meant as text"
-            )
-            continue
-        where = f" in {_dotted(path)}" if path else ""
-        near = nearest_key(key, known)
-        hint = f'did you mean "{near}"?' if near else _elsewhere(key, path)
-        yield UNKNOWN.at(span, f'unknown key "{key}"{where}', hint)
+        if isinstance(key, str):
+            near = nearest_key(key, known) if number < MAX_SUGGESTIONS else ""
+            hint = f'did you mean "{near}"?' if near else _elsewhere(key, path)
+            yield UNKNOWN.at(span, f'unknown key "{cut(key)}"{where}', hint)
+        else:
+            fact = f"a key{where} is read as {shown(key)}, not as text"
+            hint = "write a name that axolotl knows; quote it if it is meant as text"
+            yield UNKNOWN.at(span, fact, hint)
 
 
-def _elsewhere(key: str, path: tuple[str, ...]) -> str:
+def _elsewhere(key: str, path: Path) -> str:
     if path and key in schema()["properties"]:
         return f'"{key}" belongs at the top level'
     return "delete it: axolotl ignores it without a word"
 
 
-def _missing_keys(recipe: Recipe, error: Error, path: tuple[str, ...]) -> Iterator[Diagnostic]:
+def _missing_keys(recipe: Recipe, error: Error, path: Path) -> Iterator[Diagnostic]:
+    where = dotted(path)
     for key in error.validator_value:
         if key not in error.instance:
-            where = f"{_dotted(path)} has" if path else "the recipe has"
-            example = error.schema["properties"].get(key, {})
-            yield MISSING.at(
-                recipe.key_span(*path),
-                f'{where} no "{key}"',
-                f"add {key}: {_example(key, example)}",
-            )
+            hint = f"add {key}: {example(key, error.schema['properties'].get(key, {}))}"
+            yield MISSING.at(recipe.key_span(*path), f'{where} has no "{key}"', hint)
 
 
-def _explain_union(recipe: Recipe, error: Error, path: tuple[str, ...]) -> Iterator[Diagnostic]:
+def _explain_union(recipe: Recipe, error: Error, path: Path) -> Iterator[Diagnostic]:
     """Report against the branch that was meant: the one whose type fits, and of several the one
     that fits best.
     """
     branches: dict[int, list[Error]] = {}
-    for inner in error.context or ():
-        branches.setdefault(int(inner.relative_schema_path[0]), []).append(inner)
-    fitting = [inner for inner in branches.values() if not any(_is_mismatch(one) for one in inner)]
+    for one in error.context or ():
+        branches.setdefault(int(one.relative_schema_path[0]), []).append(one)
+    fitting = [found for found in branches.values() if not any(map(_is_mismatch, found))]
+    nodes = list(error.validator_value)
     if not fitting:
-        yield _wrong_type(recipe, error.instance, list(error.validator_value), path)
-    elif all(one.validator in ("enum", "const") for inner in fitting for one in inner):
-        yield _not_among(
-            recipe,
-            error.instance,
-            [value for inner in fitting for value in _choices(inner[0])],
-            path,
-        )
+        yield _wrong_type(recipe, error.instance, nodes, path)
+    elif all(one.validator in ("enum", "const") for found in fitting for one in found):
+        yield _not_among(recipe, error.instance, expected(nodes, schema()), path)
     else:
-        for inner_error in min(fitting, key=len):
-            yield from _explain(recipe, inner_error)
+        explained = ([p for one in found for p in _explain(recipe, one)] for found in fitting)
+        yield from min(explained, key=len)
 
 
 def _is_mismatch(error: Error) -> bool:
@@ -209,110 +133,57 @@ def _is_mismatch(error: Error) -> bool:
     )
 
 
-def _choices(error: Error) -> list[Any]:
-    return list(error.validator_value) if error.validator == "enum" else [error.validator_value]
+def _wrong_type(recipe: Recipe, value: object, nodes: list[Any], path: Path) -> Diagnostic:
+    words, where = expected(nodes, schema()), dotted(path)
+    if path and is_secret_name(path[-1]):
+        fact = f"{where} is {HIDDEN}; expected {either(words)}"
+        return TYPE.at(recipe.key_span(*path), fact)
+    if isinstance(value, bool) and {"a number", "a whole number"} & set(words):
+        fact = f"{where} is {shown(value)}, which axolotl reads as {int(value)}"
+        hint = f"write the number that is meant, or {int(value)}"
+        return SWITCH.at(recipe.value_span(*path), fact, hint)
+    fact = f"{where} is {shown(value)}; expected {either(words)}"
+    if value is None and path[-1] not in schema()["required"]:
+        return TYPE.at(recipe.key_span(*path), fact, "give a value, or delete the line")
+    return TYPE.at(recipe.value_span(*path), fact, _right_type(value, words))
 
 
-def _wrong_type(
-    recipe: Recipe, value: object, schemas: list[Any], path: tuple[str, ...]
-) -> Diagnostic:
-    expected = _expected(schemas)
-    hint = ""
-    if "text" in expected:  # any text will do: the choices beside it are only its known values
-        expected = [word for word in expected if word in _WORDS.values()]
-    if isinstance(value, bool) and {"a number", "a whole number"} & set(expected):
-        fact = f"{_dotted(path)} is {_shown(value)}, which axolotl reads as {int(value)}"
-        return SWITCH.at(
-            recipe.value_span(*path), fact, f"write the number that is meant, or {int(value)}"
-        )
-    if isinstance(value, bool) and "text" in expected:
-        hint = f"quote it: YAML reads a bare yes, no, on, off as {_shown(value)}"
-    elif value is None:
-        hint = "give a value, or delete the line to use axolotl's default"
-    elif not isinstance(value, (str, list, dict)) and "text" in expected:
-        hint = f'quote it if it is meant as text: "{value}"'
-    elif "a list" in expected and not isinstance(value, (list, dict)):
-        hint = f"make it a list: [{_shown(value)}]"
-    fact = f"{_dotted(path)} is {_shown(value)}; expected {_either(expected)}"
-    return TYPE.at(recipe.value_span(*path), fact, hint)
+def _right_type(value: object, words: list[str]) -> str:
+    """Return how the value is written in a type that is expected; empty where nothing is likely."""
+    match value:
+        case None:
+            return "give a value"
+        case list() | dict():
+            return ""
+        case bool() if "text" in words:
+            return f"quote it: YAML reads a bare yes, no, on, off as {shown(value)}"
+        case str() if "a whole number" in words and is_number(value):
+            number = float(value)
+            return f"write it out: {int(number)}" if number.is_integer() else ""
+    if "text" in words:
+        return f'quote it if it is meant as text: "{cut(str(value))}"'
+    if "a list" in words:
+        entry = json.dumps(cut(value)) if isinstance(value, str) else shown(value)
+        return f"make it a list: [{entry}]"
+    return ""
 
 
-def _wrong_value(recipe: Recipe, error: Error, path: tuple[str, ...]) -> Diagnostic:
-    value, limit = error.instance, error.validator_value
-    match error.validator:
-        case "enum" | "const":
-            return _not_among(recipe, value, _choices(error), path)
-        case "minimum":
-            fact = f"{_dotted(path)} is {_shown(value)}; expected at least {limit}"
-        case "maximum":
-            fact = f"{_dotted(path)} is {_shown(value)}; expected at most {limit}"
-        case "exclusiveMinimum":
-            fact = f"{_dotted(path)} is {_shown(value)}; expected more than {limit}"
-        case "exclusiveMaximum":
-            fact = f"{_dotted(path)} is {_shown(value)}; expected less than {limit}"
-        case "minItems" | "minLength":
-            fact = f"{_dotted(path)} has {len(value)} entries; expected at least {limit}"
-        case "maxItems":
-            fact = f"{_dotted(path)} has {len(value)} entries; expected at most {limit}"
-        case _:
-            fact = f"{_dotted(path)}: {error.message}"
+def _wrong_value(recipe: Recipe, error: Error, path: Path) -> Diagnostic:
+    value, limit, where = error.instance, error.validator_value, dotted(path)
+    if error.validator in ("enum", "const"):
+        return _not_among(recipe, value, expected([error.schema], schema()), path)
+    if error.validator in _BOUNDS:
+        fact = f"{where} is {shown(value)}; expected {_BOUNDS[error.validator]} {limit}"
+    elif error.validator in _COUNTS:
+        thing, things, bound = _COUNTS[error.validator]
+        count = f"{len(value)} {thing if len(value) == 1 else things}"
+        fact = f"{where} has {count}; expected {bound} {limit}"
+    else:
+        fact = f"{where} is {shown(value)}; expected the form {limit}"
     return VALUE.at(recipe.value_span(*path), fact)
 
 
-def _not_among(
-    recipe: Recipe, value: object, choices: list[Any], path: tuple[str, ...]
-) -> Diagnostic:
-    near = nearest_key(str(value), [choice for choice in choices if isinstance(choice, str)])
-    listed = ", ".join(str(choice) for choice in choices)
-    fact = f"{_dotted(path)} is {_shown(value)}; expected one of {listed}"
+def _not_among(recipe: Recipe, value: object, choices: list[str], path: Path) -> Diagnostic:
+    near = nearest_key(str(value), choices)
+    fact = f"{dotted(path)} is {shown(value)}; expected one of {', '.join(choices)}"
     return VALUE.at(recipe.value_span(*path), fact, f'did you mean "{near}"?' if near else "")
-
-
-def _expected(schemas: list[Any]) -> list[str]:
-    """Return in words what the schemas allow, each once, "nothing" left out."""
-    words: list[str] = []
-    for node in schemas:
-        if "$ref" in node:
-            node = schema()["$defs"][node["$ref"].rsplit("/", 1)[-1]]
-        kinds = node.get("type", [])
-        found = [
-            _WORDS[kind]
-            for kind in ([kinds] if isinstance(kinds, str) else kinds)
-            if kind != "null"
-        ]
-        if "enum" in node or "const" in node:
-            found = [str(choice) for choice in node.get("enum", [node.get("const")])]
-        words += [word for word in found if word not in words]
-    return words
-
-
-def _either(words: list[str]) -> str:
-    return " or ".join(words) if len(words) < 3 else f"{', '.join(words[:-1])} or {words[-1]}"
-
-
-def _example(key: str, node: Mapping[str, Any]) -> str:
-    known = {"base_model": "Qwen/Qwen2.5-3B-Instruct", "learning_rate": "5.0e-6"}
-    return known.get(key) or str(node.get("enum", ["..."])[0])
-
-
-def _shown(value: object) -> str:
-    """Return a value as a person would say it, cut to a line."""
-    if isinstance(value, dict):
-        return "a block of keys"
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    if value is None:
-        return "empty"
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = str(value)
-    text = text if len(text) <= 60 else text[:57] + "..."
-    return f'the text "{text}"' if isinstance(value, str) else text
-
-
-def _dotted(path: tuple[str, ...]) -> str:
-    """("datasets", "0", "path") -> datasets[0].path."""
-    out = ""
-    for part in path:
-        out += f"[{part}]" if part.isdecimal() else f".{part}" if out else part
-    return out or "the recipe"

@@ -42,6 +42,9 @@ def nearest_key(unknown: str, known: Iterable[str]) -> str:
     squeezed = {_squeeze(key): key for key in candidates}
     if _squeeze(unknown) in squeezed:
         return squeezed[_squeeze(unknown)]
+    swapped = [key for key in candidates if sorted(key) == sorted(unknown)]
+    if swapped:
+        return swapped[0]
     near = difflib.get_close_matches(unknown, candidates, n=1, cutoff=0.75)
     return near[0] if near else ""
 

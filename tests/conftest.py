@@ -1,0 +1,79 @@
+"""What all tests share: golden files, `axr` as a real process, the settings of hypothesis."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from hypothesis import settings
+
+# The machine that runs the tests is shared: how long one example takes says nothing.
+settings.register_profile("axr", deadline=None)
+settings.load_profile("axr")
+
+# What a person has set must not change what the tests see.
+PRIVATE = ("AXR_", "HF_", "WANDB_", "COMET_", "FORCE_COLOR", "NO_COLOR")
+
+
+class Golden(Protocol):
+    """Compare a text with a committed file, or with --update write it."""
+
+    def __call__(self, path: Path, text: str) -> None: ...
+
+
+class Axr(Protocol):
+    """Run ``axr`` as a real process."""
+
+    def __call__(
+        self, *args: object, cwd: Path | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update", action="store_true", help="rewrite golden files; review the diff")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Hold a text against a golden file; a difference fails with a diff."""
+    update = request.config.getoption("--update")
+
+    def compare(path: Path, text: str) -> None:
+        known = path.read_text(encoding="utf-8") if path.exists() else ""
+        if update and text != known:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        elif text != known or not path.exists():
+            diff = difflib.unified_diff(
+                known.splitlines(), text.splitlines(), path.name, "now", lineterm=""
+            )
+            pytest.fail("\n".join([*diff, "", f"if right: pytest --update {path}"]), pytrace=False)
+
+    return compare
+
+
+@pytest.fixture
+def axr(tmp_path: Path) -> Axr:
+    """Run ``axr ARGS...`` in ``tmp_path``, with ``env`` on top of a clean environment."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE)}
+
+    def run(
+        *args: object, cwd: Path | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "launcher", *map(str, args)],
+            cwd=cwd or tmp_path,
+            env={**clean, **(env or {})},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=300,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,71 @@
+"""axolotl's own examples: what its validation drops or passes is what axr says of them.
+
+The corpus is not part of this repository. AXR_CORPUS names a folder that holds `axolotl-examples/`
+(the examples of axolotl 0.19.0) and `axolotl-0.19.0-verdicts.tsv`: file, axolotl_verdict (pass or
+fail), unknown_keys (dropped by axolotl, dotted, separated by commas), axolotl_message.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+
+from launcher import recipe
+from launcher.diagnostics import Diagnostic, Severity, render_concise
+from launcher.schema.check import UNKNOWN
+from launcher.validate import validate
+
+CORPUS = os.environ.get("AXR_CORPUS", "")
+pytestmark = pytest.mark.skipif(not CORPUS, reason="AXR_CORPUS names no folder with the corpus")
+
+
+@pytest.fixture(scope="module")
+def judged() -> list[tuple[str, set[str], list[Diagnostic]]]:
+    """Of each file that axolotl passes: its name, the keys that axolotl drops, and our problems."""
+    with (Path(CORPUS) / "axolotl-0.19.0-verdicts.tsv").open(encoding="utf-8", newline="") as lines:
+        rows = [row for row in csv.DictReader(lines, delimiter="\t")]
+    found = []
+    for row in rows:
+        problems = validate(recipe.load(Path(CORPUS) / "axolotl-examples" / row["file"]))
+        if row["axolotl_verdict"] == "pass":
+            dropped = {plain(key) for key in (row["unknown_keys"] or "").split(",") if key}
+            found.append((row["file"], dropped, problems))
+    return found
+
+
+def plain(key: str) -> str:
+    """axolotl knows the keys of fsdp_config with and without the prefix."""
+    return key.replace(".fsdp_", ".")
+
+
+def unknown(problem: Diagnostic) -> str:
+    """The dotted key of `unknown key "b" in a`."""
+    _, key, where = problem.message.split('"')
+    return plain(f"{where.removeprefix(' in ')}.{key}".lstrip("."))
+
+
+def test_the_corpus_is_there(judged: list[tuple[str, set[str], list[Diagnostic]]]) -> None:
+    assert len(judged) > 200
+    assert sum(len(dropped) for _, dropped, _ in judged) > 20
+
+
+def test_unknown_keys_are_those_that_axolotl_drops(
+    judged: list[tuple[str, set[str], list[Diagnostic]]],
+) -> None:
+    ours = {f: {unknown(p) for p in found if p.code == UNKNOWN.code} for f, _, found in judged}
+    assert ours == {file: dropped for file, dropped, _ in judged}
+
+
+def test_what_axolotl_passes_has_no_other_error(
+    judged: list[tuple[str, set[str], list[Diagnostic]]],
+) -> None:
+    others = [
+        render_concise(problem, {})
+        for _, _, problems in judged
+        for problem in problems
+        if problem.severity is Severity.ERROR and problem.code != UNKNOWN.code
+    ]
+    assert others == []
