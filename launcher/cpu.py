@@ -7,6 +7,7 @@ gloo.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,10 +52,12 @@ class Change:
 
     def __str__(self) -> str:
         """Return for instance ``bf16: auto -> false (a reason)``."""
-        before, after = (
-            "none" if value is None else str(value) for value in (self.before, self.after)
-        )
-        return f"{self.key}: {before} -> {after} ({self.reason})"
+        return f"{self.key}: {_shown(self.before)} -> {_shown(self.after)} ({self.reason})"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a recipe would have it."""
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def changes(settings: Mapping[str, Any]) -> list[Change]:

@@ -13,32 +13,15 @@ from typing import Any
 
 from launcher import cpu, runs
 from launcher.cpu import Change
-from launcher.diagnostics import Code, Diagnostic, Severity
-from launcher.node import Node
-from launcher.recipe import BLOCK, Recipe, pack_folder
-from launcher.rules.batch import accumulation, nearest_batches
+from launcher.node import Machine
+from launcher.preflight import accumulation_steps, micro_batch, overridden
+from launcher.recipe import Recipe, pack_folder
+from launcher.rules.batch import replicas
 from launcher.runs import RunFolder
 
 PLUGIN = "launcher.plugin.RunPlugin"
-
-SECRET_UNSET = Code(
-    "L101",
-    "secret-not-set",
-    Severity.ERROR,
-    "Downloads or trackers fail after the machine has been paid for.",
-)
-NO_GPU = Code(
-    "L102",
-    "no-gpu",
-    Severity.ERROR,
-    "On a CPU the run would take weeks, on a machine that is paid by the hour.",
-)
-INDIVISIBLE = Code(
-    "L103",
-    "batch-does-not-divide",
-    Severity.ERROR,
-    "Another batch is another training: the result would differ.",
-)
+# What is exported wins over .env.
+_DOTENV = 'exported="$(export -p)"; set -a; . ./.env; set +a; eval "$exported"'
 
 
 @dataclass(frozen=True)
@@ -54,27 +37,6 @@ class Launch:
     changes: tuple[Change, ...]
     world_size: int
     folder: RunFolder
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a run may use: so many processes, on GPUs or on the CPU, and the volume."""
-
-    processes: int
-    on_cpu: bool
-    threads: int = 1
-    volume: Path | None = None
-
-
-def check(
-    recipe: Recipe, machine: Machine, node: Node, environ: Mapping[str, str], *, cpu_allowed: bool
-) -> list[Diagnostic]:
-    """Return what stops this recipe on this machine."""
-    return [
-        *_missing_secrets(recipe, environ),
-        *(_cpu_problems(recipe, node, cpu_allowed) if machine.on_cpu else ()),
-        *_indivisible_batch(recipe, machine.processes),
-    ]
 
 
 def build(
@@ -99,7 +61,8 @@ def build(
         if change.after is not None:
             settings[change.key] = change.after
     settings = _located(settings)
-    settings["plugins"] = [*(settings.get("plugins") or []), PLUGIN]
+    others = [plugin for plugin in settings.get("plugins") or [] if plugin != PLUGIN]
+    settings["plugins"] = [*others, PLUGIN]
     return Launch(
         name=recipe.name,
         argv=_argv(
@@ -126,6 +89,14 @@ def command_lines(launch: Launch) -> str:
     return exports + " \\\n    ".join(words) + "\n"
 
 
+def again(launch: Launch, folder: Path, *, dotenv: bool) -> str:
+    """Return a shell script that starts the same training again, from ``folder``, where it was
+    started: ``command.sh``.
+    """
+    lines = ["#!/bin/sh", f"cd {shlex.quote(str(folder))} || exit", *([_DOTENV] if dotenv else ())]
+    return "\n".join(lines) + "\n" + command_lines(launch)
+
+
 def script(launch: Launch, *, dotenv: bool) -> str:
     """Return a shell script that does all that ``axr train`` would start, from nothing: the dry
     run.
@@ -133,69 +104,8 @@ def script(launch: Launch, *, dotenv: bool) -> str:
     folder = shlex.quote(str(launch.folder.root))
     lines = [f"mkdir -p {folder}", f"cat > {shlex.quote(str(launch.folder.resolved))} <<'RESOLVED'"]
     lines += [runs.dump(launch.resolved) + "RESOLVED"]
-    if dotenv:
-        lines.append("set -a; . ./.env; set +a")
+    lines += [_DOTENV] if dotenv else []
     return "\n".join(lines) + "\n" + command_lines(launch)
-
-
-def _missing_secrets(recipe: Recipe, environ: Mapping[str, str]) -> Iterator[Diagnostic]:
-    for index, name in enumerate(recipe.block.get("needs", {}).get("secrets", [])):
-        logged_in = name == "HF_TOKEN" and environ.get("HF_TOKEN_PATH")
-        if not environ.get(name) and not logged_in:
-            hint = f"put {name}=... into .env (see .env.example), or export it"
-            yield SECRET_UNSET.at(
-                recipe.value_span(BLOCK, "needs", "secrets", str(index)), f"{name} is not set", hint
-            )
-
-
-def _cpu_problems(recipe: Recipe, node: Node, allowed: bool) -> Iterator[Diagnostic]:
-    needed = recipe.block.get("needs", {}).get("gpu")
-    if needed != "none" and not allowed:
-        wanted = (
-            f"the recipe needs {needed}"
-            if needed
-            else "the recipe does not say that it runs on a CPU"
-        )
-        fact = f"{wanted}, and this machine has no GPU" + (
-            f" (nvidia-smi: {node.trouble})" if node.trouble else ""
-        )
-        hint = (
-            "see what would run on a rented one: add --dry-run\nrun it here all the same: add --cpu"
-        )
-        yield NO_GPU.at(recipe.value_span(BLOCK, "needs", "gpu"), fact, hint)
-    yield from cpu.impossible(recipe)
-
-
-def _indivisible_batch(recipe: Recipe, world_size: int) -> Iterator[Diagnostic]:
-    stated, micro = (
-        recipe.block.get("global_batch_size"),
-        recipe.settings.get("micro_batch_size", 1),
-    )
-    ranks = _data_parallel(recipe, world_size)
-    if (
-        stated
-        and not accumulation(stated, micro, ranks)
-        and "gradient_accumulation_steps" not in _overridden(recipe)
-    ):
-        product = f"{micro} a GPU x {ranks} GPUs = {micro * ranks}"
-        fact = f"global_batch_size {stated} does not divide by {product}"
-        sizes = " or ".join(
-            f"{BLOCK}.global_batch_size={n}" for n in nearest_batches(stated, micro, ranks)
-        )
-        fewer = [n for n in range(ranks, 0, -1) if accumulation(stated, micro, n)]
-        hint = f"nearest: {sizes}" + (f"; or --gpus {fewer[0]}" if fewer else "")
-        yield INDIVISIBLE.at(recipe.value_span(BLOCK, "global_batch_size"), fact, hint)
-
-
-def _data_parallel(recipe: Recipe, world_size: int) -> int:
-    split = (recipe.settings.get("tensor_parallel_size") or 1) * (
-        recipe.settings.get("context_parallel_size") or 1
-    )
-    return max(1, world_size // int(split))
-
-
-def _overridden(recipe: Recipe) -> set[str]:
-    return {text.partition("=")[0] for text in recipe.overrides}
 
 
 def _own_places(recipe: Recipe, folder: RunFolder) -> Iterator[Change]:
@@ -210,20 +120,19 @@ def _own_places(recipe: Recipe, folder: RunFolder) -> Iterator[Change]:
         ),
     }
     for key, (path, reason) in reasons.items():
-        if key not in _overridden(recipe):
+        if key not in overridden(recipe):
             yield Change(key, recipe.settings.get(key), str(path), reason)
 
 
-def _batch(recipe: Recipe, world_size: int) -> Iterator[Change]:
-    stated, micro = (
-        recipe.block.get("global_batch_size"),
-        recipe.settings.get("micro_batch_size", 1),
+def _batch(recipe: Recipe, processes: int) -> Iterator[Change]:
+    before, steps = (
+        recipe.settings.get("gradient_accumulation_steps"),
+        accumulation_steps(recipe, processes),
     )
-    ranks = _data_parallel(recipe, world_size)
-    steps = accumulation(stated, micro, ranks) if stated else None
-    before = recipe.settings.get("gradient_accumulation_steps")
-    if steps and steps != before and "gradient_accumulation_steps" not in _overridden(recipe):
-        reason = f"{stated} samples a step = {micro} a GPU x {steps} x {ranks}"
+    if steps and steps != before:
+        total, micro = recipe.block["global_batch_size"], micro_batch(recipe)
+        ranks = replicas(recipe, processes)
+        reason = f"{total} samples a step = {micro} a GPU x {steps} x {ranks}"
         yield Change("gradient_accumulation_steps", before, steps, reason)
 
 
@@ -250,31 +159,28 @@ def _argv(accelerate: str, machine: Machine, folder: RunFolder, *, half: bool) -
         "--dynamo_backend": "no",
         "--num_cpu_threads_per_process": str(machine.threads),
     }
-    several = ("--multi_gpu",) if machine.processes > 1 else ()
+    # port 0 is a free one: another run on this machine may hold the default
+    several = ("--multi_gpu", "--main_process_port", "0") if machine.processes > 1 else ()
     pairs = [word for pair in flags.items() for word in pair]
     return (accelerate, "launch", *several, *pairs, "-m", "axolotl.cli.train", str(folder.resolved))
 
 
 def _environment(machine: Machine, folder: RunFolder, environ: Mapping[str, str]) -> dict[str, str]:
     """Return what to set beside the user's own variables, which win."""
-    home = environ.get("HF_HOME") or (
-        str(machine.volume / "hf") if machine.volume else "~/.cache/huggingface"
-    )
-    home = str(Path(home).expanduser())
-    cache = (
-        machine.volume / "cache"
-        if machine.volume
-        else Path(environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    )
+    cache = Path(environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    hub = cache / "huggingface"
+    if machine.volume:
+        cache, hub = machine.volume / "cache", machine.volume / "hf"
+    hub = Path(environ.get("HF_HOME") or hub).expanduser()
     defaults = {
-        "HF_HOME": home,
-        "HF_HUB_CACHE": f"{home}/hub",
-        "HF_DATASETS_CACHE": f"{home}/datasets",
+        "HF_HOME": str(hub),
+        "HF_HUB_CACHE": environ.get("HUGGINGFACE_HUB_CACHE") or f"{hub}/hub",
+        "HF_DATASETS_CACHE": f"{hub}/datasets",
         "TRITON_CACHE_DIR": f"{cache}/triton",
         "TORCHINDUCTOR_CACHE_DIR": f"{cache}/torchinductor",
         "AXOLOTL_DO_NOT_TRACK": "1",  # axolotl reports to its makers unless told not to
-        # less fragmentation with rows of many lengths
-        "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+        # less fragmentation with rows of many lengths; the older name would lose to axolotl's own
+        "PYTORCH_ALLOC_CONF": environ.get("PYTORCH_CUDA_ALLOC_CONF") or "expandable_segments:True",
         "NCCL_DEBUG": "WARN",  # says why a collective failed
         # built for CUDA 13 only; nothing here uses them
         "TORCHAO_FORCE_SKIP_LOADING_SO_FILES": "1",
@@ -283,7 +189,12 @@ def _environment(machine: Machine, folder: RunFolder, environ: Mapping[str, str]
     }
     if machine.on_cpu:
         defaults |= {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": str(machine.threads)}
-    added = {name: value for name, value in defaults.items() if name not in environ}
+        # glibc hands large tensors back to the kernel and faults them in again, page by page: a
+        # step of smollm2-dpo took 37 CPU seconds so, 22 with the memory kept
+        defaults |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30)}
+    added = {name: value for name, value in defaults.items() if not environ.get(name)}
+    if environ.get("HF_TOKEN_PATH"):  # so that the command alone finds the login, too
+        added["HF_TOKEN_PATH"] = environ["HF_TOKEN_PATH"]
     # These are the launcher's own, whatever the environment says.
     return {**added, "AXR_RUN_DIR": str(folder.root)} | (
         {"CUDA_VISIBLE_DEVICES": ""} if machine.on_cpu else {}

@@ -183,11 +183,10 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
     """Return the trainer's records in order; a line that a killed run left half-written is passed
     over.
     """
-    lines = (
-        folder.metrics.read_text(encoding="utf-8").splitlines() if folder.metrics.exists() else []
-    )
+    if not folder.metrics.exists():
+        return []
     records = []
-    for line in lines:
+    for line in folder.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             records.append(json.loads(line))
     return records

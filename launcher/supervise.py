@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -22,11 +22,13 @@ from launcher import runs
 from launcher.diagnostics import LauncherError
 from launcher.launch import Launch
 from launcher.redact import redact, secret_values
+from launcher.runs import RunFolder
 
 SAVING_SECONDS = (
     120.0  # axolotl saves the model on SIGINT; 16 GB onto a network volume takes about a minute
 )
 ENDING_SECONDS = 10.0
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, preemption, a lost connection
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER in linux/prctl.h
 
 
@@ -42,41 +44,38 @@ def execute(launch: Launch, environ: Mapping[str, str], *, show: Callable[[str],
     started = time.monotonic()
     with _received_signals() as received:
         process = _start(launch, environ)
-        runs.update_status(launch.folder, state="running", pid=process.pid, started=runs.now())
+        _note(launch.folder, state="running", pid=process.pid, started=runs.now())
         tee = threading.Thread(
             target=_tee,
             args=(process.stdout, launch.folder.log, secret_values(environ)),
             daemon=True,
         )
         tee.start()
-        while process.poll() is None and not received.signals:
-            time.sleep(0.1)
-        if received.signals:
-            _stop(received, show)
-        _end(descendants(), signal.SIGTERM, ENDING_SECONDS)
-        code = process.wait()
+        try:
+            while process.poll() is None and not received.signals:
+                time.sleep(0.1)
+            if stopped := bool(received.signals):
+                _stop(received, show)
+        finally:
+            _end(show)
+        code = 128 + received.signals[0] if stopped else _exit_code(process.returncode)
         tee.join(timeout=ENDING_SECONDS)
-    code = 128 + received.signals[0] if received.signals else _exit_code(code)
-    state = "stopped" if received.signals else "done" if code == 0 else "failed"
+    state = "stopped" if stopped else "done" if code == 0 else "failed"
     minutes = round((time.monotonic() - started) / 60, 2)
-    runs.update_status(
-        launch.folder, state=state, exit_code=code, ended=runs.now(), minutes=minutes
-    )
+    _note(launch.folder, state=state, exit_code=code, ended=runs.now(), minutes=minutes)
     return code
 
 
 def descendants(root: int | None = None) -> list[int]:
-    """Return the process ids below ``root`` (this process), zombies left out. Empty where there is
-    no /proc.
+    """Return the process ids below ``root`` (this process), those that ended and were not taken
+    note of among them. Empty where there is no /proc.
     """
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            state, parent = (
-                entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:2]
-            )
-            if state != "Z":
-                children.setdefault(int(parent), []).append(int(entry.parent.name))
+            text = entry.read_text(encoding="utf-8", errors="replace")
+            parent = text.rpartition(")")[2].split()[1]
+            children.setdefault(int(parent), []).append(int(entry.parent.name))
     found, queue = [], [root or os.getpid()]
     while queue:
         below = children.get(queue.pop(), [])
@@ -92,12 +91,20 @@ class _Received:
 
 @contextlib.contextmanager
 def _received_signals() -> Iterator[_Received]:
-    """Collect SIGINT and SIGTERM instead of dying of them."""
+    """Collect the signals that ask for an end instead of dying of them.
+
+    One that is ignored, as SIGHUP is under nohup, stays without effect; but not by ignoring it,
+    which the child would inherit.
+    """
     received = _Received()
-    before = {
-        number: signal.signal(number, lambda caught, _: received.signals.append(caught))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {number: signal.getsignal(number) for number in _STOPPING}
+
+    def receive(number: int, _: object) -> None:
+        if before[signal.Signals(number)] is not signal.SIG_IGN:
+            received.signals.append(number)
+
+    for number in _STOPPING:
+        signal.signal(number, receive)
     try:
         yield received
     finally:
@@ -117,10 +124,18 @@ def _start(launch: Launch, environ: Mapping[str, str]) -> subprocess.Popen[bytes
             start_new_session=True,
         )
     except OSError as problem:
-        runs.update_status(launch.folder, state="failed", ended=runs.now())
+        _note(launch.folder, state="failed", ended=runs.now())
         raise LauncherError(
             f'cannot start "{launch.argv[0]}": {problem.strerror}', "make setup"
         ) from problem
+
+
+def _note(folder: RunFolder, **fields: Any) -> None:
+    """Write down how the run goes; a disk that is full now must not end it, nor change its exit
+    code.
+    """
+    with contextlib.suppress(OSError):
+        runs.update_status(folder, **fields)
 
 
 def _stop(received: _Received, show: Callable[[str], None]) -> None:
@@ -130,27 +145,45 @@ def _stop(received: _Received, show: Callable[[str], None]) -> None:
         "it at once"
     )
     _send(descendants(), signal.SIGINT)
-    deadline = time.monotonic() + SAVING_SECONDS
-    while (left := descendants()) and len(received.signals) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    if left and len(received.signals) > 1:
-        _send(left, signal.SIGKILL)
+    if not _gone(SAVING_SECONDS, unless=lambda: len(received.signals) > 1):
+        _send(descendants(), signal.SIGKILL if len(received.signals) > 1 else signal.SIGTERM)
 
 
-def _end(processes: list[int], number: int, seconds: float) -> None:
-    """Send a signal, wait, and kill what is left."""
-    _send(processes, number)
+def _end(show: Callable[[str], None]) -> None:
+    """Leave no process behind: ask those that are left to end, then kill them."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        _send(descendants(), number)
+        if _gone(ENDING_SECONDS):
+            return
+    left = ", ".join(map(str, descendants()))
+    show(f"cannot end process {left}: the kernel holds it, maybe for a GPU that hangs")
+
+
+def _gone(seconds: float, *, unless: Callable[[], bool] = lambda: False) -> bool:
+    """Wait until no process is left, so long at most; return whether none is."""
     deadline = time.monotonic() + seconds
-    while processes and descendants() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    while left := descendants():
-        _send(left, signal.SIGKILL)
-        time.sleep(0.05)
+    while _left():
+        if unless() or time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
-def _send(processes: list[int], number: int) -> None:
+def _left() -> list[int]:
+    """Return what is left below this process, once all that has ended is taken note of.
+
+    Its state would not do: a process is called a zombie while threads of it still hold a GPU. And
+    the first process of a container, which would inherit it, might keep it as one for ever.
+    """
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    return descendants()
+
+
+def _send(processes: Iterable[int], number: int) -> None:
     for process in processes:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process, number)
 
 
@@ -168,21 +201,35 @@ def _become_subreaper() -> None:
 
 def _tee(stream: IO[bytes], log: Path, secrets: tuple[str, ...]) -> None:
     """Copy the child's output to ours and to the log, line by line or by carriage return, secrets
-    hidden in both.
+    hidden in both. Reads to the end whatever becomes of the copies: a child that nobody reads
+    stands still.
     """
-    with log.open("a", encoding="utf-8") as kept:
-        sinks: list[Any] = [sys.stdout, kept]
+    kept: IO[bytes] | None = None
+    with stream, contextlib.ExitStack() as stack:
+        try:
+            # unbuffered: what a full disk refuses must not be tried again when the file is closed
+            kept = stack.enter_context(log.open("ab", buffering=0))
+        except OSError as problem:
+            _print(f"axr: cannot write {log}: {problem.strerror}\n")
         for text in _pieces(stream):
             hidden = redact(text, secrets)
-            for sink in list(sinks):
-                try:
-                    sink.write(hidden)
-                    sink.flush()
-                except (
-                    OSError,
-                    ValueError,
-                ):  # a closed pipe, a full disk: the training goes on without this copy
-                    sinks.remove(sink)
+            _print(hidden)
+            try:
+                if kept:
+                    kept.write(hidden.encode())
+            except OSError as problem:
+                kept = None
+                _print(f"axr: {log} ends here: {problem.strerror}\n")
+
+
+def _print(text: str) -> None:
+    """Write to stdout at once. Where nobody reads it any more (``| head``) it leads nowhere from
+    then on.
+    """
+    try:
+        print(text, end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _pieces(stream: IO[bytes]) -> Iterator[str]:

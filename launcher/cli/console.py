@@ -1,0 +1,89 @@
+"""What the verbs print with: problems, errors and remarks, in colour where a person reads.
+
+Results go to stdout, all that is said about them to stderr. Plain click, because importing rich
+costs a light verb a quarter of its time; tables, syntax and progress import rich where they are
+drawn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+from launcher.diagnostics import FORMATS, Diagnostic, LauncherError
+from launcher.redact import redact
+
+_STYLES: Mapping[str, Mapping[str, Any]] = {
+    r"^error(\[[^\]]*\])?:": {"fg": "red", "bold": True},
+    r"^warning\[[^\]]*\]:": {"fg": "yellow", "bold": True},
+    r"^note\[[^\]]*\]:": {"fg": "cyan", "bold": True},
+    r"^  --> .*$": {"fg": "blue"},
+    r"^ +\d+ \||^ +\|(?= +\^)": {"fg": "blue"},
+    r"\^~*$": {"fg": "red", "bold": True},
+    r"^  help:": {"fg": "green", "bold": True},
+    r"^  note:": {"fg": "cyan", "bold": True},
+}
+
+
+def say(text: str, **style: Any) -> None:
+    """Print a remark to stderr; ``style`` is that of ``click.style``.
+
+    Where nobody reads it, a closed terminal or ``2>&1 | head``, it is lost: no run ends for that.
+    """
+    with contextlib.suppress(OSError):
+        click.echo(click.style(text, **style) if style else text, err=True, color=colour())
+
+
+def show(text: str) -> None:
+    """Print a result to stdout."""
+    click.echo(text, color=colour())
+
+
+def in_colour() -> bool:
+    """Return whether a person reads stdout in colour."""
+    return colour() is None and sys.stdout is not None and sys.stdout.isatty()
+
+
+def show_problems(
+    problems: Iterable[Diagnostic],
+    texts: Mapping[str, str],
+    form: str = "text",
+    *,
+    to_stderr: bool = False,
+) -> None:
+    """Print each problem in the form asked for."""
+    for problem in problems:
+        text = FORMATS[form](problem, texts)
+        (say if to_stderr else show)(_painted(text) + "\n" if form == "text" else text)
+
+
+def show_error(problem: LauncherError) -> None:
+    """Print what could not go on, and the remedy."""
+    lines = problem.hint.split("\n") if problem.hint else []
+    hint = "".join(
+        f"\n{'        ' if number else '  help: '}{line}" for number, line in enumerate(lines)
+    )
+    say(_painted(redact(f"error: {problem.message}{hint}")))
+
+
+def next_commands(*commands: str) -> None:
+    """Print what to type next."""
+    for number, command in enumerate(commands):
+        say(f"{click.style('     ' if number else 'next:', dim=True)} {command}")
+
+
+def _painted(text: str) -> str:
+    for pattern, style in _STYLES.items():
+        text = re.sub(pattern, click.style(r"\g<0>", **style), text, flags=re.MULTILINE)
+    return text
+
+
+def colour() -> bool | None:
+    """Return none to let click decide by the terminal, or false: NO_COLOR (no-color.org)."""
+    return False if os.environ.get("NO_COLOR") else None

@@ -1,0 +1,192 @@
+"""The run folder: where it lies, what is written before a start, how it is read as it grows."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Axr
+
+from launcher import runs
+from launcher.diagnostics import LauncherError
+from launcher.runs import RunFolder
+
+TOKEN = "hf_" + "q1W2" * 8
+PATHS = [name for name, member in vars(RunFolder).items() if isinstance(member, property)]
+
+
+def make(folder: RunFolder, **changes: Any) -> None:
+    known: dict[str, Any] = {
+        "recipe": "# why\nbase_model: a/b\n",
+        "resolved": {"base_model": "a/b"},
+        "command": "accelerate launch\n",
+        "env": {},
+    }
+    runs.create(folder, **(known | changes))
+
+
+def test_every_path_lies_in_the_folder_and_no_two_are_one() -> None:
+    folder = RunFolder(Path("/w/runs/x"))
+    places = [getattr(folder, name) for name in PATHS]
+    assert len(places) == len(set(places)) == 10
+    assert {place.parent for place in places} == {folder.root}
+    assert [field.name for field in fields(folder)] == ["root"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "volume", "root"),
+    [
+        ({}, None, Path("runs")),
+        ({}, Path("/workspace"), Path("/workspace/runs")),
+        ({"AXR_RUNS": "/data/r"}, Path("/workspace"), Path("/data/r")),
+        ({"AXR_RUNS": "mine"}, None, Path("mine")),
+        ({"AXR_RUNS": "~/r"}, None, Path.home() / "r"),
+        ({"AXR_RUNS": ""}, None, Path("runs")),
+    ],
+)
+def test_runs_live_where_axr_runs_says_or_on_the_volume(
+    environ: dict[str, str], volume: Path | None, root: Path
+) -> None:
+    assert runs.runs_root(environ, volume) == root
+
+
+def test_names_say_what_and_when_and_are_never_the_same() -> None:
+    names = [runs.run_name("qwen25-dpo") for _ in range(50)]
+    assert all(re.fullmatch(r"qwen25-dpo-20\d{6}-\d{6}-[a-z]{4}", name) for name in names)
+    assert len(set(names)) == 50
+    assert runs.now().endswith("+00:00")
+
+
+def test_all_that_is_known_is_written_before_the_start(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "deep" / "run")
+    resolved = {
+        "base_model": "a/b",
+        "learning_rate": 2e-6,
+        "text": "Zeile 1\nZeile ü: 2",
+        "n": None,
+    }
+    make(folder, resolved=resolved, command="#!/bin/sh\ntrue\n")
+    assert folder.recipe.read_text(encoding="utf-8") == "# why\nbase_model: a/b\n"
+    assert yaml.safe_load(folder.resolved.read_text(encoding="utf-8")) == resolved
+    assert folder.command.stat().st_mode & 0o777 == 0o755
+    assert json.loads(folder.status.read_text())["state"] == "starting"
+    versions = json.loads(folder.versions.read_text())
+    assert re.fullmatch(r"3\.\d+\.\d+", versions["python"])
+    assert "axolotl-recipes" in versions
+    assert sorted(path.name for path in folder.root.iterdir()) == [
+        "command.sh",
+        "environment.json",
+        "recipe.yaml",
+        "resolved.yaml",
+        "status.json",
+        "versions.json",
+    ]
+
+
+def test_the_environment_is_kept_without_secrets_and_without_what_is_nobodys_business(
+    tmp_path: Path,
+) -> None:
+    env = {
+        "HF_TOKEN": "short",
+        "HUGGING_FACE_HUB_TOKEN": TOKEN,
+        "WANDB_API_KEY": "0123456789abcdef",
+        "COMET_API_KEY": "fedcba9876543210",
+        "AXR_NOTE": f"see {TOKEN}",
+        "HF_HOME": "/workspace/hf",
+        "HF_TOKEN_PATH": "/root/token",
+        "NCCL_DEBUG": "WARN",
+        "PYTHONPATH": "/x",
+        "LD_LIBRARY_PATH": "/l",
+        "AWS_SECRET_ACCESS_KEY": "never",
+        "PATH": "/usr/bin",
+        "HOME": "/root",
+        "HFX": "1",
+    }
+    folder = RunFolder(tmp_path / "run")
+    make(folder, env=env)
+    assert json.loads(folder.environment.read_text()) == {
+        "AXR_NOTE": "***",
+        "COMET_API_KEY": "***",
+        "HF_HOME": "/workspace/hf",
+        "HF_TOKEN": "***",
+        "HF_TOKEN_PATH": "/root/token",
+        "HUGGING_FACE_HUB_TOKEN": "***",
+        "LD_LIBRARY_PATH": "/l",
+        "NCCL_DEBUG": "WARN",
+        "PYTHONPATH": "/x",
+        "WANDB_API_KEY": "***",
+    }
+    written = "".join(path.read_text() for path in folder.root.iterdir())
+    for secret in (TOKEN, "0123456789abcdef", "fedcba9876543210", "never"):
+        assert secret not in written
+
+
+def test_a_folder_that_cannot_be_made_stops_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for root in (tmp_path / "file" / "run", Path("/proc/none/run")):
+        with pytest.raises(LauncherError) as caught:
+            make(RunFolder(root))
+        assert str(root) in caught.value.message
+        assert "AXR_RUNS" in caught.value.hint
+        assert caught.value.exit_code == 3
+
+
+def test_a_folder_that_exists_is_never_written_into(tmp_path: Path) -> None:
+    make(RunFolder(tmp_path / "run"), recipe="first")
+    with pytest.raises(LauncherError):
+        make(RunFolder(tmp_path / "run"), recipe="second")
+    assert (tmp_path / "run" / "recipe.yaml").read_text() == "first"
+
+
+def test_axr_train_starts_nothing_where_it_cannot_write(axr: Axr, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = axr("train", "smollm2-dpo", "--cpu", env={"AXR_RUNS": str(tmp_path / "file")})
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.startswith('error: cannot write the run folder "')
+    assert "help: set AXR_RUNS" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_status_changes_field_by_field(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    runs.update_status(folder, state="running", pid=7)
+    runs.update_status(folder, state="done", exit_code=0)
+    assert json.loads(folder.status.read_text()) == {"state": "done", "pid": 7, "exit_code": 0}
+
+
+def test_who_reads_the_status_never_sees_half_of_it(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    runs.update_status(folder, filler="x" * 200_000, number=0)
+    seen: list[int] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(json.loads(folder.status.read_text())["number"])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(1, 100):
+        runs.update_status(folder, number=number)
+    done.set()
+    reader.join()
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 1
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+
+
+def test_metrics_pass_over_what_a_killed_run_left_half_written(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert runs.read_metrics(folder) == []
+    first, last = b'{"step": 1, "loss": 0.7}\n', b'{"step": 2, "loss": null}\n'
+    for half in (b'{"step": 2, "lo', b"\0\0\0\0", b'{"step": 2, "name": "\xc3', b""):
+        folder.metrics.write_bytes(first + half)
+        assert [line["step"] for line in runs.read_metrics(folder)] == [1]
+        folder.metrics.write_bytes(first + half + b"\n" + last)  # the resumed run closed the line
+        assert runs.read_metrics(folder)[1:] == [{"step": 2, "loss": None}]

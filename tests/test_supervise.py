@@ -1,0 +1,443 @@
+"""A supervised run is real processes: what they print, how they end, and that none stays behind.
+
+The trainer is a small Python script, the launcher a process in a session of its own, so that
+signals reach it alone. Every script of the run writes its process id into the folder ``pids``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SECRET = "correct-horse-battery"
+TOKEN = "hf_" + "Zz09" * 8
+
+# Stands for `axr train`: the same call, with shorter waits.
+DRIVER = """
+import os, sys
+from pathlib import Path
+from launcher import supervise
+from launcher.diagnostics import LauncherError
+from launcher.launch import Launch
+from launcher.runs import RunFolder
+supervise.SAVING_SECONDS, supervise.ENDING_SECONDS = float(sys.argv[1]), 1.0
+launch = Launch("test", tuple(sys.argv[3:]), {}, {}, (), 1, RunFolder(Path(sys.argv[2])))
+say = lambda text: print("axr:", text, file=sys.stderr, flush=True)
+try:
+    sys.exit(supervise.execute(launch, dict(os.environ), show=say))
+except LauncherError as problem:
+    sys.exit(f"{problem.message}; {problem.hint}")
+"""
+
+# Before every script of the run.
+PRELUDE = """
+import os, pathlib, signal, subprocess, sys, time
+pathlib.Path("pids", str(os.getpid())).touch()
+def write(data, pause=0.0):
+    os.write(1, data if isinstance(data, bytes) else data.encode())
+    time.sleep(pause)
+def ready():
+    pathlib.Path("ready").touch()
+def wait_for(name):
+    while not pathlib.Path(name).exists():
+        time.sleep(0.01)
+def start(name, **options):
+    subprocess.Popen([sys.executable, "-S", name + ".py"], **options)
+    wait_for(name + ".up")
+def up():
+    pathlib.Path(sys.argv[0]).with_suffix(".up").touch()
+def ignore(*numbers):
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
+"""
+
+
+class Run:
+    """One launcher and its run folder. Scripts live, and run, in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = folder / "run"
+        self.root.mkdir()
+        (folder / "pids").mkdir()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def script(self, name: str, body: str) -> Path:
+        path = self.folder / f"{name}.py"
+        path.write_text(PRELUDE + body, encoding="utf-8")
+        return path
+
+    def start(
+        self, body: str, *, saving: float = 30.0, shell: str = "", **options: Any
+    ) -> subprocess.Popen[bytes]:
+        trainer = [sys.executable, "-S", str(self.script("trainer", body))]
+        driver = [sys.executable, "-c", DRIVER, str(saving), str(self.root), *trainer]
+        if shell:
+            driver = ["sh", "-c", f'{shell}; exec "$@"', "sh", *driver]
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        known: dict[str, Any] = {
+            "cwd": self.folder,
+            "env": env | {"HF_TOKEN": SECRET},
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "start_new_session": True,
+        }
+        self.process = subprocess.Popen(driver, **(known | options))
+        return self.process
+
+    def run(self, body: str, **options: Any) -> tuple[int, str, str]:
+        process = self.start(body, **options)
+        out, said = process.communicate(timeout=30)
+        return process.returncode, out.decode(), said.decode()
+
+    def until(self, name: str) -> None:
+        """Wait for a file that a script makes."""
+        self.wait(lambda: (self.folder / name).exists(), name)
+
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"waited for: {what}"
+            time.sleep(0.01)
+
+    def ends(self, number: int, *, within: float) -> int:
+        """Send a signal to the launcher alone and return its exit code."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        started = time.monotonic()
+        self.process.communicate(timeout=30)
+        assert time.monotonic() - started < within
+        return self.process.returncode
+
+    @property
+    def log(self) -> str:
+        return (self.root / "train.log").read_bytes().decode("utf-8")
+
+    @property
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.root / "status.json").read_text())
+        return found
+
+    @property
+    def alive(self) -> list[int]:
+        """The processes of the run that live, or have died and nobody took note: zombies."""
+        pids = (int(path.name) for path in (self.folder / "pids").iterdir())
+        return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+    @property
+    def started(self) -> int:
+        return len(list((self.folder / "pids").iterdir()))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    made = Run(tmp_path)
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.process.kill()
+        made.process.communicate()
+    left = made.alive
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == [], "processes were left behind"
+
+
+def test_output_is_shown_and_kept(run: Run) -> None:
+    code, out, said = run.run(
+        """
+write("one\\n")
+os.write(2, b"two, on stderr\\n")
+write("three without an end")
+"""
+    )
+    assert (code, said) == (0, "")
+    assert out == "one\ntwo, on stderr\nthree without an end"
+    assert run.log == out
+    status = run.status
+    assert (status["state"], status["exit_code"]) == ("done", 0)
+    assert status["started"] <= status["ended"]
+    assert 0 <= status["minutes"] < 1
+    assert str(status["pid"]) in {path.name for path in (run.folder / "pids").iterdir()}
+
+
+def test_output_is_appended_to_what_an_earlier_start_left(run: Run) -> None:
+    (run.root / "train.log").write_text("before\n")
+    run.run("write('now\\n')")
+    assert run.log == "before\nnow\n"
+
+
+def test_a_line_is_shown_when_it_is_said_and_the_status_says_running(run: Run) -> None:
+    process = run.start("write('first\\n'); wait_for('go'); write('last\\n')")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"first\n"
+    assert run.log == "first\n"
+    assert run.status["state"] == "running"
+    assert run.alive == [run.status["pid"]]
+    (run.folder / "go").touch()
+    assert process.communicate(timeout=10)[0] == b"last\n"
+    assert process.returncode == 0
+
+
+def test_progress_bars_are_shown_as_they_move(run: Run) -> None:
+    process = run.start("write('\\r 0%\\r50%\\r', 0); wait_for('go'); write('100%\\r\\nend\\r\\n')")
+    assert process.stdout is not None
+    run.until("run/train.log")
+    run.wait(lambda: run.log == "\r 0%\r50%\r", "the bar in the log")
+    assert os.read(process.stdout.fileno(), 100) == b"\r 0%\r50%\r"
+    (run.folder / "go").touch()
+    process.communicate(timeout=10)
+    assert run.log == "\r 0%\r50%\r100%\r\nend\r\n"
+
+
+def test_bytes_that_are_not_utf8_do_no_harm(run: Run) -> None:
+    code, out, _ = run.run(r"write(b'ok \xff\xfe bad\n'); write('\u00fc\n'.encode())")
+    assert code == 0
+    assert out == "ok �� bad\nü\n"
+    assert run.log == out
+
+
+def test_a_letter_cut_in_two_is_one_letter(run: Run) -> None:
+    _, out, _ = run.run(r"write(b'gr\xc3', 0.2); write(b'\xbc\xc3\x9fe\n')")
+    assert out == "grüße\n"
+
+
+def test_secrets_are_hidden_wherever_they_are_shown(run: Run) -> None:
+    code, out, said = run.run(
+        f"""
+write("login with {SECRET} done\\n")
+write("a traceback: token='{TOKEN}'\\n")
+write("cut in two: {SECRET[:9]}", 0.2)
+write("{SECRET[9:]}, and {TOKEN[:20]}", 0.2)
+write("{TOKEN[20:]}\\n")
+write("x" * (65536 - 10) + " {SECRET}\\n")
+write("bar {SECRET}\\rbar\\n")
+write("at the end: {SECRET}")
+"""
+    )
+    assert code == 0
+    for text in (out, run.log, said):
+        assert SECRET not in text
+        assert TOKEN not in text
+        assert SECRET[9:] not in text
+    assert "login with *** done\n" in out
+    assert "cut in two: ***, and ***\n" in out
+    assert out.endswith(" ***\nbar ***\rbar\nat the end: ***")
+    assert run.log == out
+
+
+def test_a_line_of_a_million_letters_does_not_hold_the_run_up(run: Run) -> None:
+    started = time.monotonic()
+    code, out, _ = run.run("write('a' * 1_000_000); write('\\nend\\n')")
+    assert time.monotonic() - started < 15
+    assert (code, len(out)) == (0, 1_000_005)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "state"),
+    [
+        ("sys.exit(0)", 0, "done"),
+        ("sys.exit(1)", 1, "failed"),
+        ("sys.exit(7)", 7, "failed"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 137, "failed"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", 139, "failed"),
+        ("os.kill(os.getpid(), signal.SIGTERM)", 143, "failed"),
+    ],
+)
+def test_the_exit_code_is_the_trainers_own(run: Run, body: str, code: int, state: str) -> None:
+    assert run.run("write('x\\n');" + body)[0] == code
+    assert (run.status["state"], run.status["exit_code"]) == (state, code)
+    assert run.log == "x\n"
+
+
+def test_a_program_that_is_not_there_is_an_error_and_not_a_traceback(run: Run) -> None:
+    driver = [sys.executable, "-c", DRIVER, "1", str(run.root), "/none/accelerate", "launch"]
+    done = subprocess.run(driver, capture_output=True, text=True, check=False)
+    assert done.stderr == 'cannot start "/none/accelerate": No such file or directory; make setup\n'
+    assert run.status["state"] == "failed"
+
+
+# How the trainer and what it starts react to signals.
+SAVES = """
+def save(number, _):
+    write("saving\\n")
+    pathlib.Path("saved").write_text(str(number))
+    sys.exit(0)
+signal.signal(signal.SIGINT, save)
+"""
+STUBBORN = "ignore(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)\n"
+SLEEPS = "up()\nready()\ntime.sleep(60)\n"
+FAMILY = """
+start("child")
+start("own_session", start_new_session=True)
+start("orphan", start_new_session=True)
+"""
+
+
+def family(run: Run, body: str) -> str:
+    """Write the scripts of a trainer's children, one of which loses its parent."""
+    run.script("child", body + SLEEPS)
+    run.script("own_session", body + SLEEPS)
+    run.script("lost", body + "up()\ntime.sleep(60)\n")
+    run.script("orphan", "start('lost', start_new_session=True)\nup()\n")
+    return FAMILY
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_lets_the_trainer_save_and_ends_all(run: Run, number: int, code: int) -> None:
+    run.start(family(run, "") + SAVES + SLEEPS)
+    run.until("trainer.up")
+    assert run.started == 5
+    assert run.ends(number, within=5) == code
+    assert (run.folder / "saved").read_text() == str(int(signal.SIGINT))  # what axolotl listens to
+    assert "saving\n" in run.log
+    assert run.alive == []
+    assert (run.status["state"], run.status["exit_code"]) == ("stopped", code)
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_trainer_once_and_it_has_time_to_save(run: Run) -> None:
+    body = """
+def save(number, _):
+    with open("saved", "a") as file:
+        file.write("x")
+    time.sleep(1.5)
+    sys.exit(0)
+signal.signal(signal.SIGINT, save)
+"""
+    process = run.start(body + SLEEPS, saving=20)
+    run.until("ready")
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all in the foreground
+    process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert (run.folder / "saved").read_text() == "x"
+
+
+def test_a_second_signal_ends_at_once_even_what_ignores_all(run: Run) -> None:
+    process = run.start(family(run, STUBBORN) + STUBBORN + SLEEPS, saving=60)
+    run.until("trainer.up")
+    assert len(run.alive) == 5
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert b"Ctrl-C again" in process.stderr.readline()
+    time.sleep(0.3)
+    assert process.poll() is None
+    assert len(run.alive) == 5
+    assert run.ends(signal.SIGINT, within=3) == 130
+    assert run.alive == []
+    assert run.status["state"] == "stopped"
+
+
+def test_what_does_not_save_in_time_is_ended(run: Run) -> None:
+    run.start(family(run, STUBBORN) + STUBBORN + SLEEPS, saving=0.5)
+    run.until("trainer.up")
+    assert run.ends(signal.SIGTERM, within=8) == 143
+    assert run.alive == []
+
+
+def test_under_nohup_a_lost_connection_changes_nothing(run: Run) -> None:
+    body = """
+ready()
+wait_for("go")
+write(str(signal.getsignal(signal.SIGHUP) is signal.SIG_DFL))
+"""
+    process = run.start(body, shell="trap '' HUP")
+    run.until("ready")
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    assert process.poll() is None
+    (run.folder / "go").touch()
+    assert process.communicate(timeout=10)[0] == b"True"  # the child does not inherit it
+    assert process.returncode == 0
+    assert run.status["state"] == "done"
+
+
+@pytest.mark.parametrize("end", ["sys.exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_no_process_outlives_the_trainer(run: Run, end: str) -> None:
+    code, _, said = run.run(family(run, STUBBORN) + end)
+    assert code == (0 if "exit" in end else 137)
+    assert run.started == 5
+    assert run.alive == []
+    assert said == ""
+
+
+def test_what_holds_the_output_open_does_not_hold_the_launcher(run: Run) -> None:
+    run.script("child", "up()\nos.write(1, b'from the child\\n')\ntime.sleep(60)\n")
+    started = time.monotonic()
+    code, out, _ = run.run("start('child', start_new_session=True)\ntime.sleep(0.2)")
+    assert time.monotonic() - started < 5
+    assert (code, out) == (0, "from the child\n")
+
+
+def test_nobody_reading_the_output_does_not_stop_the_run(run: Run) -> None:
+    process = run.start(
+        """
+write("first\\n")
+wait_for("go")
+for number in range(20_000):  # more than any pipe holds
+    write(f"line {number}\\n")
+sys.exit(7)
+"""
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"first\n"
+    process.stdout.close()
+    (run.folder / "go").touch()
+    assert process.stderr is not None
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=30) == 7
+    assert said == b""
+    assert run.log.endswith("line 19999\n")
+    assert run.status["state"] == "failed"
+
+
+@pytest.mark.parametrize("closed", ["exec >&-", "exec 2>&-", "exec >&- 2>&-"])
+def test_closed_streams_do_not_stop_the_run(run: Run, closed: str) -> None:
+    code, _, _ = run.run("write('x\\n' * 50_000)\nsys.exit(7)", shell=closed)
+    assert code == 7
+    assert run.log == "x\n" * 50_000
+
+
+MUCH = "write('x' * 200_000 + '\\n')\nwrite('end\\n')\nsys.exit(7)"
+
+
+def test_a_full_disk_costs_the_log_and_not_the_run(run: Run) -> None:
+    (run.root / "train.log").symlink_to("/dev/full")
+    code, out, said = run.run(MUCH)
+    assert code == 7
+    assert out.startswith("x" * 200_000 + "\n")
+    assert out.endswith("end\n")
+    assert out.count(f"axr: {run.root}/train.log ends here: No space left on device\n") == 1
+    assert said == ""
+
+
+def test_a_log_that_cannot_be_opened_costs_the_log_and_not_the_run(run: Run) -> None:
+    (run.root / "train.log").mkdir()
+    code, out, said = run.run(MUCH)
+    assert code == 7
+    assert out.startswith(f"axr: cannot write {run.root}/train.log: Is a directory\n")
+    assert out.endswith("end\n")
+    assert said == ""
+
+
+def test_a_full_stdout_costs_the_output_and_not_the_run(run: Run) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = run.start(MUCH, stdout=full)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (7, b"")
+    assert run.log.endswith("end\n")
+
+
+def test_a_status_that_cannot_be_written_changes_no_exit_code(run: Run) -> None:
+    code, _, said = run.run("import shutil; shutil.rmtree('run')\nsys.exit(7)")
+    assert (code, said) == (7, "")
