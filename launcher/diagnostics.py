@@ -61,12 +61,14 @@ class Diagnostic:
 
 @dataclass(frozen=True)
 class Code:
-    """A kind of problem. ``name`` is the pattern, ``why`` what it costs."""
+    """A kind of problem. ``name`` is the pattern, ``doc`` its manual page: first the fact in one
+    line, then what it costs.
+    """
 
     code: str
     name: str
     severity: Severity
-    why: str
+    doc: str
 
     def at(
         self, span: Span, message: str, hint: str = "", related: tuple[Related, ...] = ()

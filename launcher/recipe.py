@@ -70,6 +70,16 @@ def pack_folder(part: str) -> Path:
     return inside if inside.is_dir() else package.parent / part
 
 
+def located(name: str) -> str:
+    """Return the path of a file as axolotl will find it: what stands right here comes first, then
+    a shipped one (``recipes/...``), made absolute.
+    """
+    if name.startswith("recipes/") and not Path(name).exists():
+        found = pack_folder("recipes").parent / name
+        return str(found) if found.exists() else name
+    return name
+
+
 def shipped() -> list[Path]:
     """Return the files of the shipped recipes, by name."""
     return sorted(pack_folder("recipes").glob("*.yaml"))

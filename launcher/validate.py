@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from launcher.diagnostics import Diagnostic, in_order
 from launcher.recipe import Recipe
-from launcher.rules import RULES
+from launcher.rules import RULES, security
 from launcher.schema import check
 
 # Problems that leave nothing else worth saying: the values are not known, or not of the form that
@@ -27,5 +27,5 @@ def _problems(recipe: Recipe) -> Iterator[Diagnostic]:
     yield from schema
     malformed = any(problem.code in _FORM for problem in schema)
     for rule in RULES:
-        if not malformed or rule.__module__.endswith(".security"):
+        if not malformed or rule in security.RULES:
             yield from rule(recipe)

@@ -19,6 +19,15 @@ from launcher.schema.check import UNKNOWN
 from launcher.validate import validate
 
 CORPUS = os.environ.get("AXR_CORPUS", "")
+# Errors that axolotl does not have: the run breaks, or trains something else than it says.
+SEVERER = {
+    "R004": "llm_compressor cannot be imported: axolotl trains on without it",
+    "R301": "evals_per_epoch x num_epochs is 1: it never evaluates",
+    "R402": "<your-hf-dataset-id>, to be filled in",
+    "R403": "rwd.gsm8k_transform, a module that is not among the examples",
+    "R803": "deepspeed_configs/, which `axolotl fetch` writes, is not among the examples",
+    "R901": "<your-hub-model-id>, to be filled in",
+}
 pytestmark = pytest.mark.skipif(not CORPUS, reason="AXR_CORPUS names no folder with the corpus")
 
 
@@ -63,9 +72,10 @@ def test_what_axolotl_passes_has_no_other_error(
     judged: list[tuple[str, set[str], list[Diagnostic]]],
 ) -> None:
     others = [
-        render_concise(problem, {})
+        problem
         for _, _, problems in judged
         for problem in problems
         if problem.severity is Severity.ERROR and problem.code != UNKNOWN.code
     ]
-    assert others == []
+    assert [render_concise(p, {}) for p in others if p.code not in SEVERER] == []
+    assert {problem.code for problem in others} == set(SEVERER)

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from launcher.rules import (
+    adapter,
+    batch,
+    data,
+    distributed,
+    evaluation,
+    hub,
+    names,
+    objective,
+    precision,
+    resume,
+    security,
+    yaml11,
+)
+from launcher.rules.rule import Rule
 
-from launcher.diagnostics import Diagnostic
-from launcher.recipe import Recipe
-from launcher.rules import batch, security
-
-Rule = Callable[[Recipe], Iterator[Diagnostic]]
-
-RULES: tuple[Rule, ...] = (security.secret_in_recipe, security.remote_code, batch.global_batch_size)
+SUBJECTS = (
+    security,
+    yaml11,
+    names,
+    batch,
+    evaluation,
+    data,
+    adapter,
+    objective,
+    precision,
+    distributed,
+    hub,
+    resume,
+)
+RULES: tuple[Rule, ...] = tuple(rule for subject in SUBJECTS for rule in subject.RULES)

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from launcher.diagnostics import Code, Diagnostic, Related, Severity
+from launcher.diagnostics import Related, Severity
 from launcher.recipe import BLOCK, Recipe
-
-GLOBAL_BATCH = Code(
-    "R201",
-    "global-batch-mismatch",
-    Severity.ERROR,
-    "With axolotl alone the recipe trains with another batch than it says; the launcher would "
-    "derive the stated one.",
-)
+from launcher.rules.rule import Finding, Findings, rule
 
 
 def accumulation(global_batch: int, micro_batch: int, world_size: int) -> int | None:
@@ -43,9 +35,36 @@ def replicas(recipe: Recipe, world_size: int) -> int:
     return max(1, world_size // context // tensor)
 
 
-def global_batch_size(recipe: Recipe) -> Iterator[Diagnostic]:
-    """``global_batch_size`` is not micro batch x gradient accumulation x the GPUs that the recipe
-    needs.
+@rule("R201", "global-batch-mismatch", Severity.ERROR)
+def global_batch_size(recipe: Recipe) -> Findings:
+    """``global_batch_size`` is not micro batch x gradient accumulation x GPUs.
+
+    With axolotl alone the recipe trains with another batch than it says; ``axr train`` derives the
+    accumulation from the stated one.
+
+    Example:
+
+    ```yaml
+    micro_batch_size: 2
+    gradient_accumulation_steps: 4
+    x-recipe:
+      title: sixteen samples a step
+      method: sft
+      needs: {gpu: a100-80gb, gpus: 1, disk: 50}
+      global_batch_size: 16
+    ```
+
+    Use instead:
+
+    ```yaml
+    micro_batch_size: 2
+    gradient_accumulation_steps: 8
+    x-recipe:
+      title: sixteen samples a step
+      method: sft
+      needs: {gpu: a100-80gb, gpus: 1, disk: 50}
+      global_batch_size: 16
+    ```
     """
     stated = whole(recipe.block.get("global_batch_size"))
     gpus = replicas(recipe, whole(recipe.block.get("needs", {}).get("gpus")))
@@ -63,7 +82,7 @@ def global_batch_size(recipe: Recipe) -> Iterator[Diagnostic]:
     else:
         hint = f"global_batch_size: {' or '.join(map(str, nearest_batches(stated, micro, gpus)))}"
     related = (Related("stated here", recipe.value_span(BLOCK, "global_batch_size")),)
-    yield GLOBAL_BATCH.at(recipe.key_span("gradient_accumulation_steps"), fact, hint, related)
+    yield Finding(recipe.key_span("gradient_accumulation_steps"), fact, hint, related)
 
 
 def whole(value: Any) -> int:
@@ -71,3 +90,6 @@ def whole(value: Any) -> int:
     is 0.
     """
     return int(value.partition(".")[0]) if isinstance(value, str) else int(value or 0)
+
+
+RULES = (global_batch_size,)

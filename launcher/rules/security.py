@@ -5,32 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from launcher.diagnostics import Code, Diagnostic, Severity, Span
+from launcher.diagnostics import Severity, Span
 from launcher.recipe import Recipe
 from launcher.redact import is_secret_name, is_secret_value
+from launcher.rules.rule import Finding, Findings, rule
 from launcher.schema.validator import is_on
 from launcher.schema.wording import dotted
-
-SECRET = Code(
-    "R101",
-    "secret-in-recipe",
-    Severity.ERROR,
-    "A recipe is shared, logged and kept with the run, and axolotl copies it into the model card "
-    "on the Hub.",
-)
-REMOTE_CODE = Code(
-    "R102",
-    "remote-code",
-    Severity.WARNING,
-    "Whoever owns the repository can run code on your machine, with your tokens in its "
-    "environment.",
-)
 
 _OURS = ("axolotl.", "launcher.")  # packages whose plugins are no foreign code
 
 
-def secret_in_recipe(recipe: Recipe) -> Iterator[Diagnostic]:
-    """A token or an API key stands in the recipe or in an override."""
+@rule("R101", "secret-in-recipe", Severity.ERROR)
+def secret_in_recipe(recipe: Recipe) -> Findings:
+    """A token or an API key stands in the recipe or in an override.
+
+    A recipe is shared, logged and kept with the run, and axolotl copies it into the model card on
+    the Hub.
+
+    Example:
+
+    ```yaml
+    comet_api_key: 0123456789abcdef
+    ```
+
+    Use instead:
+
+    ```yaml
+    comet_project_name: my-runs
+    ```
+    """
     for path, value in _leaves(recipe.value):
         named = is_secret_name(path[-1]) and isinstance(value, str) and value
         if named or is_secret_value(value):
@@ -38,12 +41,27 @@ def secret_in_recipe(recipe: Recipe) -> Iterator[Diagnostic]:
                 f"put it into .env as {_variable(path[-1], value)} and delete it here; "
                 "then make a new one: this one is known"
             )
-            yield SECRET.at(_beside_name(recipe, path), f"{dotted(path)} holds a secret", hint)
+            yield Finding(_beside_name(recipe, path), f"{dotted(path)} holds a secret", hint)
 
 
-def remote_code(recipe: Recipe) -> Iterator[Diagnostic]:
-    """The recipe lets a model's or a data set's repository run its own code, or loads a plugin that
-    is not axolotl's.
+@rule("R102", "remote-code", Severity.WARNING)
+def remote_code(recipe: Recipe) -> Findings:
+    """A model's or a data set's repository may run its own code, or a foreign plugin is loaded.
+
+    Whoever owns the repository can run code on your machine, with your tokens in its environment.
+    ``axr train`` asks before it starts such a recipe.
+
+    Example:
+
+    ```yaml
+    trust_remote_code: true
+    ```
+
+    Use instead:
+
+    ```yaml
+    trust_remote_code: false
+    ```
     """
     for path, value in _leaves(recipe.value):
         if path[-1] == "trust_remote_code" and is_on(value):
@@ -55,11 +73,11 @@ def remote_code(recipe: Recipe) -> Iterator[Diagnostic]:
                 else "delete the key: data in plain files needs no code; "
                 "otherwise pin revision to a commit"
             )
-            yield REMOTE_CODE.at(recipe.key_span(*path), fact, hint)
+            yield Finding(recipe.key_span(*path), fact, hint)
         if path[0] == "plugins" and isinstance(value, str) and not value.startswith(_OURS):
             fact = f'plugin "{value}" is code from outside axolotl'
             hint = "make sure that you know what it does"
-            yield REMOTE_CODE.at(recipe.value_span(*path), fact, hint)
+            yield Finding(recipe.value_span(*path), fact, hint)
 
 
 def _beside_name(recipe: Recipe, path: tuple[str, ...]) -> Span:
@@ -89,3 +107,6 @@ def _variable(key: str, value: str) -> str:
     by_shape = (name for start, name in shapes.items() if value.startswith(start))
     by_key = "HF_TOKEN" if key == "hub_token" else key.upper()
     return by_key if is_secret_name(key) else next(by_shape, "a variable")
+
+
+RULES = (secret_in_recipe, remote_code)

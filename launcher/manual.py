@@ -1,0 +1,126 @@
+"""The manual: what each code and each key means, from the code's own words and the schema."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from launcher import cpu, facts, hazards, preflight, source
+from launcher.diagnostics import Code
+from launcher.rules import RULES
+from launcher.schema import check
+from launcher.schema.validator import schema
+from launcher.schema.wording import either, expected
+
+_MODULES = (source, hazards, check, preflight, cpu)
+_LISTS = ("datasets", "test_datasets", "pretraining_dataset")
+_STAGES = {
+    "Y": "Y: reading the YAML",
+    "S": "S: keys, types and values",
+    "R": "R: what the recipe means",
+    "L": "L: this machine, before the start",
+}
+WIDTH = 88
+
+
+def codes() -> list[Code]:
+    """Return every code, by stage in the order of a run, then by number."""
+    found = {rule.code.code: rule.code for rule in RULES}
+    for module in _MODULES:
+        found |= {one.code: one for one in vars(module).values() if isinstance(one, Code)}
+    return sorted(found.values(), key=lambda one: (list(_STAGES).index(one.code[0]), one.code))
+
+
+def code(name: str) -> Code | None:
+    """Return the code of this number or name."""
+    return next((one for one in codes() if name.upper() == one.code or name == one.name), None)
+
+
+def keys() -> dict[str, Mapping[str, Any]]:
+    """Return every key of a recipe with its node of the schema; that of a block or of a list entry
+    has a dot: ``trl.beta``, ``datasets.path``.
+    """
+    found: dict[str, Mapping[str, Any]] = dict(schema()["properties"])
+    for key, node in schema()["properties"].items():
+        for shape in _shapes(key, node):
+            for inner, below in shape.get("properties", {}).items():
+                found.setdefault(f"{key}.{inner}", below)
+    return found
+
+
+def _shapes(key: str, node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    shapes = schema()["$defs"]
+    if key in _LISTS:
+        yield from (shape for name, shape in shapes.items() if name.endswith("Dataset"))
+    for branch in [node, *node.get("anyOf", [])]:
+        if "$ref" in branch:
+            yield shapes[branch["$ref"].rsplit("/", 1)[-1]]
+
+
+def code_page(one: Code) -> str:
+    """Return the manual page of a code."""
+    return f"{one.code} {one.name} ({one.severity.value})\n\n{_plain(one.doc)}"
+
+
+def key_page(key: str, node: Mapping[str, Any]) -> str:
+    """Return what is known of a key: its type, default, meaning, and who reads it."""
+    kinds = either(expected(node.get("anyOf", [node]), schema())) or "anything"
+    default = node.get("default")
+    shown = str(default).lower() if isinstance(default, bool) else default
+    lines = [key, "", f"  takes    {kinds}", f"  default  {'none' if default is None else shown}"]
+    if integration := node.get("x-integration"):
+        plugin = facts.load().plugins.get(integration)
+        names = sorted(plugin.names, key=len) if plugin else []
+        name = next((name for name in names if name.startswith("axolotl.")), integration)
+        lines.append(f"  needs    plugins: [{name}]")
+    lines += [f"  {label:<8} {text}" for label, text in _readers(key)]
+    words = node.get("description") or node.get("help") or ""
+    return "\n".join([*lines, *(["", *textwrap.wrap(words, WIDTH)] if words else [])])
+
+
+def _readers(key: str) -> Iterator[tuple[str, str]]:
+    """Yield which methods ignore a key, and what axolotl says of one that it has removed."""
+    known = facts.load()
+    ignoring = sorted(method for method in known.methods if known.ignores(method, key))
+    if len(ignoring) == len(known.methods):
+        yield "ignored", "by all methods"
+    elif ignoring:
+        yield "ignored", f"under {', '.join(ignoring)}"
+    for removed in known.removed:
+        within = f"{removed.within}." if removed.within else ""
+        if f"{within}{removed.key}" == key and removed.value is None:
+            yield ("removed" if removed.outcome == "error" else "old"), removed.words
+
+
+def markdown() -> str:
+    """Return the manual pages of all codes as one document."""
+    known = codes()
+    lines = [
+        "# What axr says of a recipe",
+        "",
+        "Written by `axr explain --all`; do not edit. An **error** breaks the run, or it trains",
+        "something else than asked; a **warning** likely costs money or quality. One page:",
+        "`axr explain CODE`.",
+    ]
+    for stage, title in _STAGES.items():
+        lines += ["", f"## {title}", "", "| code | name | severity | |", "|---|---|---|---|"]
+        here = [one for one in known if one.code[0] == stage]
+        lines += [
+            f"| {one.code} | {one.name} | {one.severity.value} | {_first(one.doc)} |"
+            for one in here
+        ]
+        for one in here:
+            title = f"### {one.code} {one.name}"
+            lines += ["", title, "", f"*{one.severity.value}* · {_plain(one.doc)}"]
+    return "\n".join([*lines, ""])
+
+
+def _first(doc: str) -> str:
+    return " ".join(_plain(doc).split("\n\n")[0].split()).replace("|", r"\|")
+
+
+def _plain(doc: str) -> str:
+    """Return the words with names marked as Markdown has them."""
+    return re.sub(r"(?<!`)``(?!`)", "`", doc)

@@ -1,0 +1,150 @@
+"""Precision, attention and packing: what fits the card and the stack."""
+
+from __future__ import annotations
+
+from launcher.diagnostics import Related, Severity
+from launcher.recipe import BLOCK, Recipe
+from launcher.rules.rule import Finding, Findings, rule
+from launcher.schema.validator import is_on
+
+# axolotl's old switches, each now a value of attn_implementation (normalize_attn_implementation).
+SWITCHES = (
+    "flash_attention",
+    "sdp_attention",
+    "xformers_attention",
+    "flex_attention",
+    "eager_attention",
+    "sage_attention",
+)
+AMPERE = ("a100-80gb", "a100-40gb", "a10g-24gb")
+BEFORE_HOPPER = (*AMPERE, "l40s-48gb", "rtx4090-24gb")
+
+
+@rule("R701", "packing-without-attention", Severity.WARNING)
+def packing_without_attention(recipe: Recipe) -> Findings:
+    """Packed samples see each other unless the attention keeps them apart.
+
+    ``sample_packing`` puts several rows into one sequence. Without an ``attn_implementation`` that
+    knows where each ends, a row attends to the row before it: no crash, a worse model.
+
+    Example:
+
+    ```yaml
+    sample_packing: true
+    ```
+
+    Use instead:
+
+    ```yaml
+    sample_packing: true
+    attn_implementation: flash_attention_2
+    ```
+    """
+    value = recipe.value
+    switched = any(is_on(value.get(key)) for key in SWITCHES)
+    if is_on(value.get("sample_packing")) and not value.get("attn_implementation") and not switched:
+        hint = "add attn_implementation: flash_attention_2"
+        yield Finding(
+            recipe.key_span("sample_packing"), "packed samples attend to each other", hint
+        )
+
+
+@rule("R702", "packing-in-preference-training", Severity.ERROR)
+def packing_in_preference_training(recipe: Recipe) -> Findings:
+    """``sample_packing`` is for supervised fine-tuning; axolotl refuses it under ``rl``.
+
+    Nothing is trained; ``eval_sample_packing`` it refuses under ``rl: kto`` alone.
+
+    Example:
+
+    ```yaml
+    rl: dpo
+    sample_packing: true
+    attn_implementation: sdpa
+    ```
+
+    Use instead:
+
+    ```yaml
+    rl: dpo
+    attn_implementation: sdpa
+    ```
+    """
+    for key in ("sample_packing", "eval_sample_packing"):
+        if (
+            recipe.value.get("rl")
+            and is_on(recipe.value.get(key))
+            and (key == "sample_packing" or recipe.value["rl"] == "kto")
+        ):
+            yield Finding(recipe.key_span(key), f"{key} does not work under rl", f"{key}: false")
+
+
+@rule("R703", "two-precisions", Severity.ERROR)
+def two_precisions(recipe: Recipe) -> Findings:
+    """``bf16`` and ``fp16`` are both on.
+
+    The trainer refuses the pair after the model is loaded.
+
+    Example:
+
+    ```yaml
+    bf16: true
+    fp16: true
+    ```
+
+    Use instead:
+
+    ```yaml
+    bf16: true
+    ```
+    """
+    if is_on(recipe.value.get("bf16")) and is_on(recipe.value.get("fp16")):
+        related = (Related("bf16 is set here", recipe.key_span("bf16")),)
+        yield Finding(recipe.key_span("fp16"), "bf16 and fp16 are both on", "delete fp16", related)
+
+
+@rule("R704", "feature-of-a-newer-gpu", Severity.ERROR)
+def feature_of_a_newer_gpu(recipe: Recipe) -> Findings:
+    """The recipe asks for what the card that it needs cannot do.
+
+    fp8 needs compute capability 8.9; FlashAttention 3 runs on Hopper only. axolotl looks whether
+    the package is there, not whether the GPU can run it.
+
+    Example:
+
+    ```yaml
+    fp8: true
+    x-recipe:
+      title: fp8 on an A100
+      method: sft
+      needs: {gpu: a100-80gb, gpus: 1, disk: 50}
+    ```
+
+    Use instead:
+
+    ```yaml
+    bf16: true
+    x-recipe:
+      title: bf16 on an A100
+      method: sft
+      needs: {gpu: a100-80gb, gpus: 1, disk: 50}
+    ```
+    """
+    gpu = recipe.block.get("needs", {}).get("gpu")
+    if gpu not in BEFORE_HOPPER:
+        return
+    related = (Related("needed here", recipe.value_span(BLOCK, "needs", "gpu")),)
+    if gpu in AMPERE and is_on(recipe.value.get("fp8")):
+        yield Finding(recipe.key_span("fp8"), f"there is no fp8 on {gpu}", "bf16: true", related)
+    if recipe.value.get("attn_implementation") in ("flash_attention_3", "flash_attention_4"):
+        fact = f"{recipe.value['attn_implementation']} does not run on {gpu}"
+        span = recipe.value_span("attn_implementation")
+        yield Finding(span, fact, "attn_implementation: flash_attention_2", related)
+
+
+RULES = (
+    packing_without_attention,
+    packing_in_preference_training,
+    two_precisions,
+    feature_of_a_newer_gpu,
+)
