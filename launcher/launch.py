@@ -4,7 +4,6 @@ is read or written.
 
 from __future__ import annotations
 
-import copy
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from launcher import cpu, runs
 from launcher.cpu import Change
 from launcher.node import Machine
 from launcher.preflight import accumulation_steps, micro_batch, overridden
-from launcher.recipe import Recipe, pack_folder
+from launcher.recipe import Recipe, located
 from launcher.rules.batch import replicas
 from launcher.runs import RunFolder
 
@@ -53,7 +52,7 @@ def build(
     ``environ`` is the user's environment, ``.env`` included: what it sets is not set again, so it
     wins.
     """
-    settings = copy.deepcopy(recipe.settings)
+    settings = recipe.settings
     changes = [*_own_places(recipe, folder), *_batch(recipe, machine.processes)]
     changes += cpu.changes(settings) if machine.on_cpu else []
     for change in changes:
@@ -144,10 +143,7 @@ def _located(value: Any) -> Any:
         return {key: _located(child) for key, child in value.items()}
     if isinstance(value, list):
         return [_located(child) for child in value]
-    if isinstance(value, str) and value.startswith("recipes/") and not Path(value).exists():
-        shipped = pack_folder("recipes").parent / value
-        return str(shipped) if shipped.exists() else value
-    return value
+    return located(value) if isinstance(value, str) else value
 
 
 def _argv(accelerate: str, machine: Machine, folder: RunFolder, *, half: bool) -> tuple[str, ...]:

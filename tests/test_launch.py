@@ -390,3 +390,9 @@ def test_the_kept_command_starts_the_same_again_from_anywhere(
     assert found["given"] == "base_model: a/b\n"
     assert found["env"]["WANDB_API_KEY"] == "file"
     assert found["env"]["PWD"] == os.path.realpath(home)
+    home.rename(elsewhere / "moved")
+    gone = subprocess.run(
+        ["sh", elsewhere / "moved/runs/x/command.sh"], env=accelerate, capture_output=True
+    )
+    assert gone.returncode != 0
+    assert gone.stdout == b""

@@ -20,6 +20,7 @@ VERBS = {
     "show": "catalogue:show",
     "copy": "catalogue:copy",
     "validate": "validate:validate",
+    "explain": "explain:explain",
     "schema": "schema:schema",
     "train": "train:train",
     "demo": "demo:demo",

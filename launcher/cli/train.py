@@ -21,7 +21,7 @@ from launcher.launch import Launch
 from launcher.node import Machine, Node
 from launcher.recipe import Recipe
 from launcher.rules.batch import whole
-from launcher.rules.security import REMOTE_CODE
+from launcher.rules.security import remote_code
 from launcher.runs import RunFolder
 from launcher.validate import validate
 
@@ -158,7 +158,7 @@ def _accelerate() -> str:
 
 
 def _ask_for_trust(problems: list[Diagnostic], trust: bool) -> None:
-    foreign = [problem for problem in problems if problem.code == REMOTE_CODE.code]
+    foreign = [problem for problem in problems if problem.code == remote_code.code.code]
     if not foreign or trust:
         return
     if not sys.stdin.isatty():
