@@ -67,10 +67,10 @@ def _rendered(found: demos.Outcome) -> str:
     lines += [
         "",
         f"{count} held-out questions, temperature 0, at most {demos.MAX_NEW_TOKENS} new tokens:",
-        f"  mean answer    {tokens_before:.0f} -> {tokens_after:.0f} tokens"
+        f"  mean answer      {tokens_before:.0f} -> {tokens_after:.0f} tokens"
         f" ({100 * (1 - tokens_after / tokens_before):.0f} % shorter)",
-        f"  ended by itself {ended_before} -> {ended_after} of {count}",
-        f"  reward margin  {found.first_margin:.2f} -> {found.last_margin:.2f} (first and last "
+        f"  ended by itself  {ended_before} -> {ended_after} of {count}",
+        f"  reward margin    {found.first_margin:.2f} -> {found.last_margin:.2f} (first and last "
         "training step)",
     ]
     return "\n".join(lines)
