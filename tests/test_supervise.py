@@ -179,7 +179,7 @@ def test_a_line_is_shown_when_it_is_said_and_the_status_says_running(run: Run) -
     process = run.start("write('first\\n'); wait_for('go'); write('last\\n')")
     assert process.stdout is not None
     assert process.stdout.readline() == b"first\n"
-    assert run.log == "first\n"
+    run.wait(lambda: run.log == "first\n", "the line in the log")
     assert run.status["state"] == "running"
     assert run.alive == [run.status["pid"]]
     (run.folder / "go").touch()
