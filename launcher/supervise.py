@@ -28,6 +28,7 @@ SAVING_SECONDS = (
     120.0  # axolotl saves the model on SIGINT; 16 GB onto a network volume takes about a minute
 )
 ENDING_SECONDS = 10.0
+SETTLING_SECONDS = 2.0  # after a signal a record may still be under way
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, preemption, a lost connection
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER in linux/prctl.h
 
@@ -55,7 +56,7 @@ def execute(launch: Launch, environ: Mapping[str, str], *, show: Callable[[str],
             while process.poll() is None and not received.signals:
                 time.sleep(0.1)
             if stopped := bool(received.signals):
-                _stop(received, show)
+                _stop(received, launch.folder.metrics, show)
         finally:
             _end(show)
         code = 128 + received.signals[0] if stopped else _exit_code(process.returncode)
@@ -138,15 +139,42 @@ def _note(folder: RunFolder, **fields: Any) -> None:
         runs.update_status(folder, **fields)
 
 
-def _stop(received: _Received, show: Callable[[str], None]) -> None:
-    """Ask for a save and an end; a second signal, or too long a wait, ends everything at once."""
+def _stop(received: _Received, metrics: Path, show: Callable[[str], None]) -> None:
+    """Ask for a save and an end; a second signal, or too long a wait, ends everything at once.
+
+    Ask again while the trainer still writes metrics: axolotl leaves by an exception, which Python
+    drops where the signal falls into a fork of the data loader or the end of an object.
+    """
     show(
         f"stopping: axolotl saves what it can (up to {SAVING_SECONDS:.0f} s); Ctrl-C again ends "
         "it at once"
     )
+    deadline = time.monotonic() + SAVING_SECONDS
+    while time.monotonic() < deadline and len(received.signals) < 2:
+        if _asked_once(received, metrics, deadline):
+            return
+    _send(descendants(), signal.SIGKILL if len(received.signals) > 1 else signal.SIGTERM)
+
+
+def _asked_once(received: _Received, metrics: Path, deadline: float) -> bool:
+    """Return whether all ended; false at a second signal, too, or where the training goes on."""
     _send(descendants(), signal.SIGINT)
-    if not _gone(SAVING_SECONDS, unless=lambda: len(received.signals) > 1):
-        _send(descendants(), signal.SIGKILL if len(received.signals) > 1 else signal.SIGTERM)
+    goes_on = _growth(metrics)
+    return _gone(deadline - time.monotonic(), unless=lambda: len(received.signals) > 1 or goes_on())
+
+
+def _growth(file: Path) -> Callable[[], bool]:
+    """Return a question: has the file grown since ``SETTLING_SECONDS`` from now?"""
+    begin = time.monotonic() + SETTLING_SECONDS
+    settled: list[int] = []
+
+    def grown() -> bool:
+        if time.monotonic() < begin or not file.exists():
+            return False
+        settled.append(file.stat().st_size)
+        return settled[-1] > settled[0]
+
+    return grown
 
 
 def _end(show: Callable[[str], None]) -> None:

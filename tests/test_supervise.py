@@ -310,9 +310,10 @@ def test_ctrl_c_in_a_terminal_reaches_the_trainer_once_and_it_has_time_to_save(r
 def save(number, _):
     with open("saved", "a") as file:
         file.write("x")
-    time.sleep(1.5)
+    time.sleep(3.5)  # nothing is trained meanwhile, and so nobody asks again
     sys.exit(0)
 signal.signal(signal.SIGINT, save)
+pathlib.Path("run/metrics.jsonl").write_text("{}")
 """
     process = run.start(body + SLEEPS, saving=20)
     run.until("ready")
@@ -320,6 +321,39 @@ signal.signal(signal.SIGINT, save)
     process.communicate(timeout=10)
     assert process.returncode == 130
     assert (run.folder / "saved").read_text() == "x"
+
+
+def test_a_trainer_that_has_lost_the_signal_is_asked_again(run: Run) -> None:
+    body = """
+class Lost:
+    def __del__(self):  # what is raised here Python drops, as in a fork hook of logging
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+def leave(number, _):
+    with open("asked", "a") as file:
+        file.write("x")
+    sys.exit(0)
+signal.signal(signal.SIGINT, leave)
+def lost(number, _):
+    signal.signal(signal.SIGINT, leave)
+    Lost()
+signal.signal(signal.SIGINT, lost)
+ready()
+while True:
+    with open("run/metrics.jsonl", "a") as file:
+        file.write("{}\\n")
+    time.sleep(0.1)
+"""
+    process = run.start(body, saving=60)
+    run.until("ready")
+    process.send_signal(signal.SIGINT)
+    run.until("asked")
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert (run.folder / "asked").read_text() == "xx"
+    assert "SystemExit" in run.log
 
 
 def test_a_second_signal_ends_at_once_even_what_ignores_all(run: Run) -> None:
