@@ -132,7 +132,7 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
             raise LauncherError(
                 f'"{text}" is not key=value', "for instance learning_rate=1.0e-5", exit_code=2
             )
-        _assign(value, path, source.parse_value(given), text)
+        _assign(value, path, source.parse_value(key, given), text)
         for old in [known for known in places if known[: len(path)] == path]:
             del places[old]
         places[path] = Place(

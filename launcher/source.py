@@ -108,14 +108,14 @@ def parse(text: str, file: str) -> Document:
         return _broken(file, text, stop.problem)
 
 
-def parse_value(text: str) -> Any:
+def parse_value(key: str, text: str) -> Any:
     """Return the value of one ``key=VALUE`` as a recipe would give it. Raises ``LauncherError`` on
-    bad YAML.
+    bad YAML, which leaves the value out: it may be a secret.
     """
     document = parse(f"value: {text}" if text.strip() else "value: ''", "override")
     if document.problems or not document.value or set(document.value) != {"value"}:
         raise LauncherError(
-            f'cannot read the value "{text}" as YAML', "quote it: key='\"value\"'", exit_code=2
+            f"cannot read the value of {key} as YAML", f"quote it: {key}='\"value\"'", exit_code=2
         )
     return document.value["value"]
 

@@ -455,10 +455,7 @@ def test_an_override_is_checked_like_the_file(
         f"{TOKEN}",
         f"datasets.9.path={TOKEN}",
         f"learning_rate.deep={TOKEN}",
-        pytest.param(
-            f"hub_token=['{KEY}'",
-            marks=pytest.mark.xfail(reason="source.parse_value quotes the value without its key"),
-        ),
+        f"hub_token=['{KEY}'",
         f"hub_token: {KEY}=1",
         f"{TOKEN}=1",
     ],

@@ -242,7 +242,7 @@ def test_tags_run_no_code(tmp_path: Path, tag: str) -> None:
         assert document.problems
         recipe.override(recipe.from_document(source.parse("a: 1", "f.yaml")), ["b=1"])
         with pytest.raises(LauncherError):
-            source.parse_value(text)
+            source.parse_value("key", text)
         assert not target.exists()
 
 
@@ -340,7 +340,7 @@ def test_hostile_files_end_soon(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_value_on_the_command_line(text: str, value: object) -> None:
-    assert source.parse_value(text) == value
+    assert source.parse_value("key", text) == value
 
 
 @pytest.mark.parametrize(
@@ -348,6 +348,6 @@ def test_value_on_the_command_line(text: str, value: object) -> None:
 )
 def test_bad_value_on_the_command_line(text: str) -> None:
     with pytest.raises(LauncherError) as raised:
-        source.parse_value(text)
+        source.parse_value("key", text)
     assert raised.value.exit_code == 2
     assert raised.value.hint
