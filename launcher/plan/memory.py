@@ -1,0 +1,147 @@
+"""Peak memory of a training step on one GPU: by phase, and in each phase by term. Bytes.
+
+A step has four moments that can be its peak: the backward pass of the loss, when all activations
+stand; the block that goes backward first; the one that goes last, when all gradients stand; the
+optimizer step. The largest is the peak that torch.cuda.max_memory_allocated shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from launcher.hardware import GIB, Gpu
+from launcher.plan import activations, buffers, loss, states
+from launcher.plan.job import Job, Method
+
+# Outside torch's allocator: the CUDA context with the kernels of torch (0.5-0.6 GiB on Ampere and
+# Hopper), and NCCL's channels. The smallest nvidia-smi minus allocated in
+# tests/data/vram-measured.tsv: 0.9 GiB on one GPU, cache included, 3.5 on two.
+CONTEXT = 0.55 * GIB
+NCCL = 0.9 * GIB
+# A card is enough if it holds this much more than the formula says. 1.10 is the smallest margin
+# with which all but two of the runs in tests/data/vram-measured.tsv that ran out of memory are
+# told so (see tests/benchmarks/plan_accuracy.py).
+MARGIN = 1.10
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A moment of the step and what stands in memory then, by term, in bytes."""
+
+    name: str
+    weights: float = 0.0
+    adapters: float = 0.0
+    gradients: float = 0.0
+    optimizer: float = 0.0
+    reference: float = 0.0
+    activations: float = 0.0
+    logits: float = 0.0
+    buffers: float = 0.0
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The terms by name, without those that are nothing."""
+        return {key: value for key, value in vars(self).items() if key != "name" and value}
+
+    @property
+    def allocated(self) -> float:
+        """The sum: what torch has allocated at this moment."""
+        return sum(self.terms.values())
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The phases of a step on one GPU, and what stands outside torch's allocator."""
+
+    phases: tuple[Phase, ...]
+    context: float
+
+    @property
+    def peak(self) -> Phase:
+        """The phase with the most."""
+        return max(self.phases, key=lambda phase: phase.allocated)
+
+    @property
+    def allocated(self) -> float:
+        """Peak allocated by torch."""
+        return self.peak.allocated
+
+    @property
+    def needed(self) -> float:
+        """What a card must have for a verdict of OK."""
+        return MARGIN * self.allocated + self.context
+
+    def verdict(self, gpu: Gpu) -> str:
+        """Return OK, TIGHT (only without a margin) or NO for a card."""
+        if self.needed <= gpu.memory_bytes:
+            return "OK"
+        return "TIGHT" if self.allocated + self.context <= gpu.memory_bytes else "NO"
+
+
+def memory(job: Job) -> Memory:
+    """Return the memory of one step of ``job`` on one GPU, once the optimizer has its states."""
+    held = _held(job)
+    whole = states.gradients(job)
+    accumulated = whole if job.accumulation > 1 else 0.0
+    gathered = buffers.communication(job)
+    kept = activations.kept(job)
+    lasting = kept - activations.norm(job)
+    dequantized = _dequantized(job)
+    return Memory(
+        (
+            held(
+                "loss",
+                gradients=accumulated,
+                activations=kept * job.tokens,
+                logits=loss.peak(job),
+                buffers=gathered,
+            ),
+            held(
+                "backward",
+                gradients=accumulated,
+                activations=(lasting + activations.backward(job)) * job.tokens + dequantized,
+                buffers=gathered,
+            ),
+            held(
+                "last block",
+                gradients=whole,
+                activations=_last_block(job) + dequantized,
+                buffers=gathered,
+            ),
+            held("optimizer step", gradients=whole + states.step(job)),
+        ),
+        CONTEXT + (NCCL if job.sharding.world > 1 else 0.0),
+    )
+
+
+def _held(job: Job) -> Callable[..., Phase]:
+    def phase(name: str, **terms: float) -> Phase:
+        return Phase(
+            name,
+            weights=states.weights(job),
+            adapters=states.adapters(job),
+            optimizer=states.optimizer(job),
+            reference=states.reference(job),
+            **terms,
+        )
+
+    return phase
+
+
+def _last_block(job: Job) -> float:
+    """Return the activations of the block that goes backward last; where embedding and head are one
+    matrix, its second gradient comes after them.
+    """
+    block = activations.block(job) if not activations.checkpointed(job) else 0.0
+    alone = (block + activations.backward(job)) * job.tokens
+    if job.adapter is not None or not job.model.tied:
+        return alone
+    return max(alone, job.model.embedding_parameters * job.weight_bytes)
+
+
+def _dequantized(job: Job) -> float:
+    """Return the 16-bit copy of the largest quantized layer, made for one product."""
+    if job.method is not Method.QLORA:
+        return 0.0
+    return max(linear.weights for linear in job.model.linears) * job.compute_bytes
