@@ -6,8 +6,8 @@ from launcher.plan import states
 from launcher.plan.job import Job, Shard
 
 
-def communication(job: Job) -> float:
-    """Return the buffers that stand beside the states during forward and backward."""
+def standing(job: Job) -> float:
+    """Return the buffers that stand from the forward pass on, when the loss is computed."""
     spread = job.sharding
     if spread.world == 1 and not spread.deepspeed:
         return 0.0
@@ -19,13 +19,25 @@ def communication(job: Job) -> float:
         case Shard.ZERO3:
             return _reduction(job) + _live(job)
         case Shard.FSDP:
-            return _unsharded(job)
+            return _root(job)
+
+
+def working(job: Job) -> float:
+    """Return the buffers while a block goes backward: FSDP holds two whole blocks, one at work and
+    one prefetched, and the whole gradient of one.
+    """
+    found = standing(job)
+    if job.sharding.shard is not Shard.FSDP or job.sharding.world == 1:
+        return found
+    gradient = job.model.block_parameters * job.compute_bytes if job.adapter is None else 0
+    return found + 2 * _block(job) + gradient
 
 
 def _reduction(job: Job) -> float:
-    """DeepSpeed's gradient buckets, two if communication overlaps (stage_1_and_2.py)."""
-    bucket = min(job.sharding.reduce_bucket, job.trained) * job.compute_bytes
-    return bucket * (2 if job.sharding.overlap else 1)
+    """DeepSpeed's gradient buckets, two if communication overlaps: their full size, however little
+    is trained (stage_1_and_2.py, setup_buckets; stage3.py).
+    """
+    return job.sharding.reduce_bucket * job.compute_bytes * (2 if job.sharding.overlap else 1)
 
 
 def _live(job: Job) -> float:
@@ -43,19 +55,16 @@ def _gathered(job: Job) -> float:
     return states.model_bytes(job) / job.model.parameters if job.adapter else job.compute_bytes
 
 
-def _unsharded(job: Job) -> float:
-    """Two blocks, one at work and one prefetched, and the root group: embedding, head and norm stay
-    whole through the step (torch FSDP2: the root is not resharded after forward). The gradients of
-    one block stand unsharded, too.
+def _root(job: Job) -> float:
+    """FSDP's root group stays whole through the step: embedding, head and norm (neither FSDP2 nor
+    FSDP1 shards the root again after forward).
     """
-    model = job.model
-    block = _block_bytes(job)
-    root = (model.parameters - model.layers * model.block_parameters) * job.compute_bytes
-    gradient = model.block_parameters * job.compute_bytes if job.adapter is None else 0
-    return 2 * block + root + gradient
+    rest = job.model.parameters - job.model.layers * job.model.block_parameters
+    return rest * job.compute_bytes
 
 
-def _block_bytes(job: Job) -> float:
+def _block(job: Job) -> float:
+    """Bytes of one whole block as it is gathered: in 16 bits, or still quantized."""
     if job.adapter is None:
         return job.model.block_parameters * job.compute_bytes
     root = job.model.parameters - job.model.layers * job.model.block_parameters

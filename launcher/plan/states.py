@@ -79,8 +79,8 @@ def optimizer(job: Job) -> float:
 def step(job: Job) -> float:
     """Return the transient bytes of the optimizer step on one GPU.
 
-    torch's foreach code makes one copy of what it updates, the fused one none; DeepSpeed casts its
-    part of the gradients to fp32, ZeRO-3 a subgroup at a time.
+    torch's foreach code makes one copy of what it updates, the fused one none; DeepSpeed flattens
+    its part of the gradients and casts it to fp32, ZeRO-3 a subgroup at a time.
     """
     own = job.trained / job.sharding.state_parts
     if job.sharding.offload_optimizer:
@@ -88,5 +88,5 @@ def step(job: Job) -> float:
     if job.sharding.shard is Shard.ZERO3:
         return MASTER * min(own, job.sharding.subgroup)
     if job.sharding.deepspeed:
-        return MASTER * own
+        return (MASTER + job.compute_bytes) * own
     return job.optimizer.copies * job.trained_bytes * own
