@@ -46,6 +46,8 @@ def backward(job: Job) -> float:
 def block(job: Job) -> float:
     """Return what one block keeps without checkpointing."""
     inputs = _adapter_inputs(job) if job.adapter else _inputs(job)
+    if job.method is Method.LORA8:  # LLM.int8() keeps what enters each layer, trained or not
+        inputs = _inputs(job) + (_adapter_inputs(job) if job.adapter and job.adapter.dropout else 0)
     return 2 * norm(job) + _attention(job) + _mlp(job) + inputs
 
 
@@ -110,13 +112,13 @@ def _inputs(job: Job) -> float:
 
 
 def casts(job: Job) -> bool:
-    """Whether PEFT makes an fp32 copy of what enters each adapter; on a 4-bit layer under autocast
-    it does not (peft/tuners/lora/layer.py, bnb.py).
+    """Whether PEFT makes an fp32 copy of what enters each adapter; on a quantized layer under
+    autocast it does not (peft/tuners/lora/layer.py, bnb.py).
     """
     adapter = job.adapter
     if adapter is None or adapter.bytes <= job.compute_bytes:
         return False
-    return not (job.method is Method.QLORA and job.autocast)
+    return not (job.method in (Method.QLORA, Method.LORA8) and job.autocast)
 
 
 def _adapter_inputs(job: Job) -> float:
@@ -169,7 +171,11 @@ def in_flight(job: Job) -> float:
     hidden states that Python still holds, and the fp32 copy of the product.
     """
     e, h, f = job.compute_bytes, job.model.hidden, job.model.intermediate
-    down = job.adapter is None or job.model.linears[-1] in job.adapter.targets
+    down = (
+        job.adapter is None
+        or job.method is Method.LORA8
+        or job.model.linears[-1] in job.adapter.targets
+    )
     if job.kernels.lora_mlp:  # in place: the gradient of the product becomes the product
         return 4 * e * h + e * f
     factors = 1 if job.kernels.swiglu else 3

@@ -59,7 +59,7 @@ class Reference(Enum):
 
     COPY = "copy"  # a second, frozen model
     ADAPTER_OFF = "adapter off"  # the same model without its adapter
-    PRECOMPUTED = "precomputed"  # before training
+    NONE = "none"  # computed before, and the copy let go
 
 
 class Shard(Enum):
@@ -84,10 +84,13 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Preference:
-    """A DPO run: a row is a pair. ``supervised``: the loss on the chosen answer is added."""
+    """A DPO run: a row is a pair. ``supervised``: the loss on the chosen answer is added;
+    ``precomputed``: the reference is not asked during training.
+    """
 
     reference: Reference
     supervised: bool = False
+    precomputed: bool = False
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,6 @@ def _last_block(job: Job) -> float:
 
 def _dequantized(job: Job) -> float:
     """Return the 16-bit copy of the largest quantized layer, made for one product."""
-    if job.method is not Method.QLORA:
+    if job.method not in (Method.QLORA, Method.LORA8):
         return 0.0
     return max(linear.weights for linear in job.model.linears) * job.compute_bytes

@@ -206,7 +206,7 @@ def _preference(spec: Mapping[str, Any]) -> Preference | None:
     if spec.get("rl") != "dpo":
         return None
     kinds = {"adapter": Reference.ADAPTER_OFF, "copy": Reference.COPY}
-    return Preference(kinds.get(spec.get("ref", ""), Reference.PRECOMPUTED))
+    return Preference(kinds.get(spec.get("ref", ""), Reference.NONE))
 
 
 def _sharding(spec: Mapping[str, Any]) -> Sharding:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from plan_accuracy import Row, errors, rows, table, verdicts
 
 from launcher.plan.memory import Verdict
-from plan_accuracy import Row, errors, rows, table, verdicts
 
 
 @pytest.fixture(scope="module")
