@@ -11,6 +11,7 @@ from typing import Any
 from launcher import facts
 from launcher.diagnostics import Severity
 from launcher.recipe import Recipe, located
+from launcher.rules.files import exists, is_folder
 from launcher.rules.hub import is_repository
 from launcher.rules.names import method, nearest
 from launcher.rules.rule import Finding, Findings, rule
@@ -127,7 +128,7 @@ def _missing(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
     for path, entry in entries(recipe, "datasets", "test_datasets", "pretraining_dataset"):
         name = entry.get("path")
         unknown = isinstance(name, str) and name and not name.startswith(REMOTE)
-        if unknown and "$" not in str(name) and not Path(located(str(name))).exists():
+        if unknown and "$" not in str(name) and not exists(located(str(name))):
             yield path, str(name)
 
 
@@ -186,9 +187,12 @@ def _importable(module: str) -> bool:
     if not all(part.isidentifier() for part in parts):
         return False
     here = Path(*parts)
-    if here.with_suffix(".py").is_file() or here.is_dir():
+    if exists(here.with_suffix(".py")) or is_folder(here):
         return True
-    return importlib.util.find_spec(parts[0]) is not None
+    try:
+        return importlib.util.find_spec(parts[0]) is not None
+    except ValueError:  # it is loaded and has no spec, as __main__
+        return True
 
 
 @rule("R404", "preference-data-without-type", Severity.WARNING)
