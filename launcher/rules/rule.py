@@ -14,6 +14,9 @@ from typing import Any
 
 from launcher.diagnostics import Code, Diagnostic, Related, Severity, Span
 from launcher.recipe import Recipe
+from launcher.schema.wording import cut
+
+MAX_WORDS = 1000  # letters of a message: it may quote a value, which may be as long as the file
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Rule:
     def __call__(self, recipe: Recipe) -> Iterator[Diagnostic]:
         """Yield a diagnostic for each finding."""
         for found in self.find(recipe):
-            yield self.code.at(found.span, found.message, found.hint, found.related)
+            message, hint = cut(found.message, MAX_WORDS), cut(found.hint, MAX_WORDS)
+            yield self.code.at(found.span, message, hint, found.related)
 
 
 def rule(
@@ -64,6 +68,6 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        return float(value)
+        return float(str(value))  # of a number that is too large it makes inf, float() an error
     except ValueError:
         return None
