@@ -32,9 +32,14 @@ OTHER_TOOLS: Mapping[str, str] = {
     "train_on_split": "split",
 }
 
+# The longest key has 39 letters; the time to compare grows with the square of the length.
+MAX_LENGTH = 100
+
 
 def nearest_key(unknown: str, known: Iterable[str]) -> str:
     """Return the known key that was probably meant, or an empty string."""
+    if len(unknown) > MAX_LENGTH:
+        return ""
     candidates = list(known)
     other = OTHER_TOOLS.get(unknown, "")
     if other in candidates:
