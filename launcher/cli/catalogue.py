@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -113,7 +114,7 @@ def _with_schema(text: str, target: Path) -> str:
     first, _, rest = text.partition("\n")
     if "yaml-language-server" not in first:
         return text
-    return f"# yaml-language-server: $schema={shown}\n{rest}"
+    return f"# yaml-language-server: $schema={quote(shown)}\n{rest}"  # it ends at a blank
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
