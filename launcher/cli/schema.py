@@ -42,10 +42,11 @@ def _generated() -> dict[str, str]:
     from rich.console import Console
 
     with Console(stderr=True).status("reading axolotl's code"):
-        from launcher.schema import facts, generate
+        from launcher.facts import derive
+        from launcher.schema import generate
 
         models = generate.generate(generate.block_schema(pack_folder("schemas")))
-        return {"recipe.schema.json": generate.render(models), facts.FILE: facts.text()}
+        return {"recipe.schema.json": generate.render(models), derive.FILE: derive.text()}
 
 
 def _difference(committed: str, text: str, name: str) -> list[str]:

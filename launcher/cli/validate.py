@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 from launcher import recipe as recipes
-from launcher.cli.console import next_commands, say, show_problems
-from launcher.diagnostics import FORMATS, Diagnostic, LauncherError, has_errors, summary
-from launcher.recipe import SUFFIXES
+from launcher import source
+from launcher.cli.console import next_commands, say, show_diff, show_problems
+from launcher.diagnostics import FORMATS, Diagnostic, LauncherError, has_errors, in_order, summary
+from launcher.mend import is_due, mend
+from launcher.recipe import Recipe
+from launcher.redact import redact
+from launcher.rules.security import foreign_plugins
 from launcher.validate import validate as check
+
+Found = list[list[Diagnostic]]  # the problems of each recipe
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for beside the paths."""
+
+    form: str
+    fix: bool
+    diff: bool
+    unsafe_fixes: bool
+    upstream: bool
+    gpu: str | None
+    trust: bool
 
 
 @click.command(
     epilog="\b\nExamples:\n"
     "  axr validate                              all shipped recipes\n"
-    "  axr validate my.yaml experiments/         files and folders\n"
+    "  axr validate my.yaml experiments/         files, and the recipes below folders\n"
+    "  axr validate my.yaml --diff               what --fix would change\n"
+    "  axr validate my.yaml --fix                mend it where there is no doubt\n"
+    "  axr validate my.yaml --upstream           what axolotl itself says, too\n"
     "  axr validate my.yaml --format json | jq .message\n"
     "  axr validate experiments/ --format github   annotations on a pull request",
 )
@@ -24,33 +49,122 @@ from launcher.validate import validate as check
 @click.option(
     "--format",
     "form",
-    type=click.Choice(list(FORMATS)),
+    type=click.Choice([*FORMATS, "sarif"]),
     default="text",
     help="How to print problems (default: text).",
 )
-def validate(paths: tuple[str, ...], form: str) -> int:
+@click.option("--fix", is_flag=True, help="Mend the files where there is no doubt what was meant.")
+@click.option("--diff", is_flag=True, help="Print what --fix would change; change nothing.")
+@click.option(
+    "--unsafe-fixes", is_flag=True, help="With --fix or --diff: also where it is a guess."
+)
+@click.option(
+    "--upstream", is_flag=True, help="Run axolotl's own validation, too (10 s, once a recipe)."
+)
+@click.option("--gpu", metavar="KIND", help="With --upstream: on this GPU, not the recipe's own.")
+@click.option("--trust", is_flag=True, help="With --upstream: run plugins that are not axolotl's.")
+def validate(paths: tuple[str, ...], **given: Any) -> int:
     """Check recipes: unknown and misspelt keys, wrong values, what axolotl lets pass. Needs no GPU
     and no torch.
     """
+    options = Options(**given)
+    _check(options, paths)
     files = [file for path in paths for file in _files(path)] if paths else recipes.shipped()
-    problems: list[Diagnostic] = []
-    for file in files:
-        recipe = recipes.load(file)
-        found = check(recipe)
-        show_problems(found, recipe.texts, form)
-        problems += found
-    say(summary(problems, len(files)), bold=True, fg="red" if has_errors(problems) else "green")
-    if len(paths) == 1 and not Path(paths[0]).is_dir() and not problems:
-        next_commands(f"axr train {paths[0]} --dry-run")
-    return 1 if has_errors(problems) else 0
+    if options.fix or options.diff:
+        changed = _mend(files, options)
+        if options.diff:
+            return 1 if changed else 0
+    loaded = [recipes.load(file) for file in files]
+    found = [check(recipe) for recipe in loaded]
+    if options.upstream:
+        found = _with_axolotl(loaded, found, options)
+    for recipe, problems in zip(loaded, found, strict=True):
+        show_problems(problems, recipe.texts, options.form)
+    return _conclude(paths, [problem for each in found for problem in each], len(files), options)
+
+
+def _check(options: Options, paths: tuple[str, ...]) -> None:
+    if options.unsafe_fixes and not (options.fix or options.diff):
+        hint = "add --diff to see what would change, --fix to change it"
+        raise LauncherError("--unsafe-fixes goes with --fix or --diff", hint, exit_code=2)
+    if options.fix and options.diff:
+        raise LauncherError("--diff changes nothing: give one of --fix and --diff", exit_code=2)
+    if (options.gpu or options.trust) and not options.upstream:
+        name = "--gpu" if options.gpu else "--trust"
+        raise LauncherError(f"{name} goes with --upstream", exit_code=2)
+    if options.fix and not paths:
+        raise LauncherError("--fix changes files: name them", "axr validate --fix .", exit_code=2)
 
 
 def _files(path: str) -> list[Path]:
     """Return the recipes that one argument names: a file, a shipped name, or all below a folder."""
-    folder = Path(path)
-    if not folder.is_dir():
+    if not Path(path).is_dir():
         return [recipes.find(path)]
-    found = sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+    found, others = recipes.below(Path(path))
+    if others:
+        what = (
+            "YAML files that are no recipes" if len(others) > 1 else "YAML file that is no recipe"
+        )
+        say(f"left out {len(others)} {what} in {path}", dim=True)
     if not found:
-        raise LauncherError(f'no .yaml file in "{path}"', exit_code=2)
+        raise LauncherError(f'no recipe in "{path}"', exit_code=2)
     return found
+
+
+def _mend(files: list[Path], options: Options) -> int:
+    """Apply the fixes to the files, or print them; return how many there are."""
+    count = 0
+    for file in files:
+        document = source.read(file)
+        mended = mend(document.text, document.file, unsafe=options.unsafe_fixes)
+        if options.diff:
+            show_diff(document.file, document.text, mended.text)
+        elif mended.fixed:
+            source.write(file, mended.text)
+            for problem in mended.fixed:
+                say(f"fixed {file}:{problem.span.line}: {redact(problem.message)}", fg="green")
+        count += len(mended.fixed)
+    return count
+
+
+def _with_axolotl(loaded: list[Recipe], found: Found, options: Options) -> Found:
+    """Return the problems with what axolotl's own validation says of the recipes, where it can be
+    asked.
+    """
+    from launcher import upstream
+    from launcher.hardware import find
+    from launcher.upstream.place import NOT_ASKED, diagnostics
+
+    kind, questions, added = find(options.gpu) if options.gpu else None, {}, dict(enumerate(found))
+    for number, recipe in enumerate(loaded):
+        plugins = [] if options.trust else list(foreign_plugins(recipe))
+        for path, name in plugins:
+            fact, hint = f'axolotl was not asked: it would run plugin "{name}"', "add --trust"
+            added[number] = [*added[number], NOT_ASKED.at(recipe.value_span(*path), fact, hint)]
+        if recipe.value and not plugins:
+            questions[number] = upstream.question(recipe, kind)
+    verdicts = upstream.verdicts(
+        list(questions.values()),
+        upstream.cache_folder(os.environ),
+        lambda count: say(f"asking axolotl {upstream.VERSION}: {count} to go...", dim=True),
+    )
+    for number, verdict in zip(questions, verdicts, strict=True):
+        added[number] += diagnostics(loaded[number], verdict, found[number])
+    return [in_order(problems) for problems in added.values()]
+
+
+def _conclude(
+    paths: tuple[str, ...], problems: list[Diagnostic], files: int, options: Options
+) -> int:
+    """Print the sum and what to type next; return the exit code."""
+    bad = has_errors(problems)
+    say(summary(problems, files), bold=True, fg="red" if bad else "green")
+    for unsafe, flags in ((False, "--fix"), (True, "--diff --unsafe-fixes")):
+        count = sum(is_due(problem, unsafe=unsafe) for problem in problems)
+        if count and paths and not (options.fix and not unsafe):
+            say(f"{count} of them can be mended", dim=True)
+            next_commands(f"axr validate {' '.join(paths)} {flags}")
+            break
+    if len(paths) == 1 and not Path(paths[0]).is_dir() and not problems:
+        next_commands(f"axr train {paths[0]} --dry-run")
+    return 1 if bad else 0

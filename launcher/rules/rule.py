@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.diagnostics import Code, Diagnostic, Related, Severity, Span
+from launcher.diagnostics import Code, Diagnostic, Fix, Related, Severity, Span
 from launcher.recipe import Recipe
 
 
@@ -24,6 +24,7 @@ class Finding:
     message: str
     hint: str = ""
     related: tuple[Related, ...] = ()
+    fix: Fix | None = None
 
 
 Findings = Iterator[Finding]
@@ -39,7 +40,7 @@ class Rule:
     def __call__(self, recipe: Recipe) -> Iterator[Diagnostic]:
         """Yield a diagnostic for each finding."""
         for found in self.find(recipe):
-            yield self.code.at(found.span, found.message, found.hint, found.related)
+            yield self.code.at(found.span, found.message, found.hint, found.related, found.fix)
 
 
 def rule(
