@@ -65,6 +65,6 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        return float(value)
+        return float(str(value))  # of a number that is too large it makes inf, float() an error
     except ValueError:
         return None
