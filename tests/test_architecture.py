@@ -39,6 +39,7 @@ ORDER = (
     "cpu",
     "preflight",
     "manual",
+    "sarif",
     "launch",
     "supervise",
     "plugin",
