@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from conftest import Axr
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema.validators import validator_for
@@ -227,3 +228,33 @@ def test_of_too_many_the_worst_are_kept_and_it_says_so() -> None:
     assert "error" in {one["level"] for one in shown["results"]}
     (note,) = shown["invocations"][0]["toolExecutionNotifications"]
     assert note["message"]["text"].startswith("2 more problems are left out")
+
+
+# --- axr ---
+
+
+def test_axr_prints_one_document_for_all_files(axr: Axr, tmp_path: Path) -> None:
+    for name in ("a b", "c"):
+        (tmp_path / f"{name}.yaml").write_text(f'"😀é{name}": 1\nhub_token: {TOKEN}\n')
+    done = axr("validate", ".", "--format", "sarif")
+    assert done.returncode == 1
+    assert TOKEN not in done.stdout
+    document = json.loads(done.stdout)
+    VALIDATOR.validate(document)
+    results = document["runs"][0]["results"]
+    assert f"{len(results)} errors in 2 recipes" in done.stderr
+    (place,) = (
+        one["locations"][0]["physicalLocation"]
+        for one in results
+        if one["message"]["text"].startswith('unknown key "😀éa b"')
+    )
+    region = place["region"]
+    assert place["artifactLocation"]["uri"] == "a%20b.yaml"
+    text = (tmp_path / "a b.yaml").read_text().split("\n")[region["startLine"] - 1]
+    assert text[region["startColumn"] - 1 : region["endColumn"] - 1] == '"😀éa b"'
+
+
+def test_axr_prints_an_empty_run_for_clean_recipes(axr: Axr) -> None:
+    done = axr("validate", "--format", "sarif")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["runs"][0]["results"] == []

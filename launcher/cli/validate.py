@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from launcher import recipe as recipes
-from launcher.cli.console import next_commands, say, show_problems
+from launcher.cli.console import next_commands, say, show, show_problems
 from launcher.diagnostics import FORMATS, Diagnostic, LauncherError, has_errors, summary
 from launcher.recipe import SUFFIXES
 from launcher.validate import validate as check
@@ -18,13 +18,14 @@ from launcher.validate import validate as check
     "  axr validate                              all shipped recipes\n"
     "  axr validate my.yaml experiments/         files and folders\n"
     "  axr validate my.yaml --format json | jq .message\n"
-    "  axr validate experiments/ --format github   annotations on a pull request",
+    "  axr validate experiments/ --format github   annotations on a pull request\n"
+    "  axr validate experiments/ --format sarif > axr.sarif",
 )
 @click.argument("paths", nargs=-1, metavar="[PATH|NAME]...")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(list(FORMATS)),
+    type=click.Choice([*FORMATS, "sarif"]),
     default="text",
     help="How to print problems (default: text).",
 )
@@ -37,8 +38,13 @@ def validate(paths: tuple[str, ...], form: str) -> int:
     for file in files:
         recipe = recipes.load(file)
         found = check(recipe)
-        show_problems(found, recipe.texts, form)
+        if form != "sarif":  # one document for all
+            show_problems(found, recipe.texts, form)
         problems += found
+    if form == "sarif":
+        from launcher.sarif import sarif  # with the manual, which no other form needs
+
+        show(sarif(problems, root=Path.cwd()))
     say(summary(problems, len(files)), bold=True, fg="red" if has_errors(problems) else "green")
     if len(paths) == 1 and not Path(paths[0]).is_dir() and not problems:
         next_commands(f"axr train {paths[0]} --dry-run")
