@@ -142,3 +142,12 @@ def test_a_repository_says_itself_where_its_recipes_are(hook, repository: Path) 
     assert done.returncode == 1
     assert "experiments/a blank/bad.yml:" in done.stdout
     assert "errors in 2 recipes" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_certain_mistake_is_mended_and_has_to_be_staged(hook, repository: Path) -> None:
+    done = hook("axr-fix")
+    assert done.returncode == 1
+    assert "files were modified by this hook" in done.stdout
+    assert (repository / "recipes/a blank/bad.yml").read_text(encoding="utf-8") == GOOD
+    assert hook("axr-fix").returncode == 0
