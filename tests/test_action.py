@@ -132,6 +132,18 @@ def test_it_is_what_github_expects_of_an_action(tmp_path: Path) -> None:
     assert not valid(broken)
 
 
+def test_the_readme_uses_inputs_that_there_are() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    parsed = [yaml.safe_load(block) for block in blocks]
+    steps = [step for one in parsed for step in (one["steps"] if isinstance(one, dict) else one)]
+    used = [step for step in steps if "axolotl-recipes@" in step.get("uses", "")]
+    assert len(used) == 2
+    assert all(step["with"].keys() <= PARTS["inputs"].keys() for step in used)
+    (upload,) = (step for step in steps if "upload-sarif@" in step.get("uses", ""))
+    assert upload["with"]["sarif_file"] == PARTS["inputs"]["sarif-file"]["default"]
+
+
 def test_inputs_never_become_code() -> None:
     assert all("${{" not in step["run"] for step in STEPS)
     assert all("uses" not in step for step in STEPS)  # nothing of a third party

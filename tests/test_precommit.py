@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,12 @@ PRE_COMMIT = (sys.executable, "-m", "pre_commit")
 def test_the_manifest_is_accepted(tmp_path: Path) -> None:
     done = run(*PRE_COMMIT, "validate-manifest", MANIFEST, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_readme_names_hooks_that_there_are() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    hooks = {hook["id"] for hook in yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))}
+    assert set(re.findall(r"\bid: ([\w-]+)", text)) == hooks
 
 
 @pytest.fixture(scope="module")
