@@ -41,6 +41,7 @@ ORDER = (
     "cpu",
     "preflight",
     "manual",
+    "sarif",
     "launch",
     "supervise",
     "plugin",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,12 @@ import click
 
 from launcher import recipe as recipes
 from launcher import source
-from launcher.cli.console import next_commands, say, show_diff, show_problems
+from launcher.cli.console import next_commands, say, show, show_diff, show_problems
 from launcher.diagnostics import FORMATS, Diagnostic, LauncherError, has_errors, in_order, summary
 from launcher.mend import is_due, mend
 from launcher.recipe import Recipe
 from launcher.redact import redact
-from launcher.rules.security import foreign_plugins
 from launcher.validate import validate as check
-
-Found = list[list[Diagnostic]]  # the problems of each recipe
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,8 @@ class Options:
     "  axr validate my.yaml --fix                mend it where there is no doubt\n"
     "  axr validate my.yaml --upstream           what axolotl itself says, too\n"
     "  axr validate my.yaml --format json | jq .message\n"
-    "  axr validate experiments/ --format github   annotations on a pull request",
+    "  axr validate experiments/ --format github   annotations on a pull request\n"
+    "  axr validate experiments/ --format sarif > axr.sarif",
 )
 @click.argument("paths", nargs=-1, metavar="[PATH|NAME]...")
 @click.option(
@@ -75,12 +75,19 @@ def validate(paths: tuple[str, ...], **given: Any) -> int:
         if options.diff:
             return 1 if changed else 0
     loaded = [recipes.load(file) for file in files]
-    found = [check(recipe) for recipe in loaded]
+    found: Iterable[list[Diagnostic]] = map(check, loaded)
     if options.upstream:
-        found = _with_axolotl(loaded, found, options)
-    for recipe, problems in zip(loaded, found, strict=True):
-        show_problems(problems, recipe.texts, options.form)
-    return _conclude(paths, [problem for each in found for problem in each], len(files), options)
+        found = _with_axolotl(loaded, list(found), options)
+    problems: list[Diagnostic] = []
+    for recipe, own in zip(loaded, found, strict=True):
+        if options.form != "sarif":  # one document for all
+            show_problems(own, recipe.texts, options.form)
+        problems += own
+    if options.form == "sarif":
+        from launcher.sarif import sarif  # with the manual, which no other form needs
+
+        show(sarif(problems, root=Path.cwd()))
+    return _conclude(paths, problems, len(files), options)
 
 
 def _check(options: Options, paths: tuple[str, ...]) -> None:
@@ -102,10 +109,7 @@ def _files(path: str) -> list[Path]:
         return [recipes.find(path)]
     found, others = recipes.below(Path(path))
     if others:
-        what = (
-            "YAML files that are no recipes" if len(others) > 1 else "YAML file that is no recipe"
-        )
-        say(f"left out {len(others)} {what} in {path}", dim=True)
+        say(f"left out below {path}: {len(others)} YAML, no recipe", dim=True)
     if not found:
         raise LauncherError(f'no recipe in "{path}"', exit_code=2)
     return found
@@ -127,30 +131,27 @@ def _mend(files: list[Path], options: Options) -> int:
     return count
 
 
-def _with_axolotl(loaded: list[Recipe], found: Found, options: Options) -> Found:
-    """Return the problems with what axolotl's own validation says of the recipes, where it can be
-    asked.
-    """
+def _with_axolotl(
+    loaded: list[Recipe], found: list[list[Diagnostic]], options: Options
+) -> list[list[Diagnostic]]:
+    """Return the problems with what axolotl's own validation says, where it can be asked."""
     from launcher import upstream
     from launcher.hardware import find
-    from launcher.upstream.place import NOT_ASKED, diagnostics
+    from launcher.upstream.place import diagnostics, not_asked
 
-    kind, questions, added = find(options.gpu) if options.gpu else None, {}, dict(enumerate(found))
-    for number, recipe in enumerate(loaded):
-        plugins = [] if options.trust else list(foreign_plugins(recipe))
-        for path, name in plugins:
-            fact, hint = f'axolotl was not asked: it would run plugin "{name}"', "add --trust"
-            added[number] = [*added[number], NOT_ASKED.at(recipe.value_span(*path), fact, hint)]
-        if recipe.value and not plugins:
-            questions[number] = upstream.question(recipe, kind)
+    kind = find(options.gpu) if options.gpu else None
+    refused = [[] if options.trust else list(not_asked(recipe)) for recipe in loaded]
+    asked = [i for i, recipe in enumerate(loaded) if recipe.value and not refused[i]]
     verdicts = upstream.verdicts(
-        list(questions.values()),
+        [upstream.question(loaded[i], kind) for i in asked],
         upstream.cache_folder(os.environ),
         lambda count: say(f"asking axolotl {upstream.VERSION}: {count} to go...", dim=True),
     )
-    for number, verdict in zip(questions, verdicts, strict=True):
-        added[number] += diagnostics(loaded[number], verdict, found[number])
-    return [in_order(problems) for problems in added.values()]
+    said = {
+        i: list(diagnostics(loaded[i], verdict, found[i]))
+        for i, verdict in zip(asked, verdicts, strict=True)
+    }
+    return [in_order([*own, *refused[i], *said.get(i, [])]) for i, own in enumerate(found)]
 
 
 def _conclude(
@@ -163,8 +164,8 @@ def _conclude(
         count = sum(is_due(problem, unsafe=unsafe) for problem in problems)
         if count and paths and not (options.fix and not unsafe):
             say(f"{count} of them can be mended", dim=True)
-            next_commands(f"axr validate {' '.join(paths)} {flags}")
+            next_commands(f"axr validate {shlex.join(paths)} {flags}")
             break
     if len(paths) == 1 and not Path(paths[0]).is_dir() and not problems:
-        next_commands(f"axr train {paths[0]} --dry-run")
+        next_commands(f"axr train {shlex.quote(paths[0])} --dry-run")
     return 1 if bad else 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from launcher.diagnostics import Code, Diagnostic, Related, Severity, Span
 from launcher.recipe import Recipe
+from launcher.rules.security import foreign_plugins
 from launcher.source import Path
 from launcher.upstream import Complaint, Verdict
 
@@ -62,6 +63,14 @@ def diagnostics(
         warning = _at(WARNS, recipe, Complaint((), words))
         if warning.span.line not in lines:
             yield warning
+
+
+def not_asked(recipe: Recipe) -> Iterator[Diagnostic]:
+    """Yield why axolotl cannot be asked about a recipe that nobody vouches for."""
+    for path, name in foreign_plugins(recipe):
+        fact = f'axolotl was not asked: it would run plugin "{name}"'
+        hint = "add --trust if you know what it does"
+        yield NOT_ASKED.at(recipe.value_span(*path), fact, hint)
 
 
 def _at(code: Code, recipe: Recipe, complaint: Complaint) -> Diagnostic:
