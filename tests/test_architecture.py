@@ -36,6 +36,8 @@ ORDER = (
     "upstream",
     "validate",
     "mend",
+    "models",
+    "plan",
     "node",
     "runs",
     "cpu",
