@@ -36,6 +36,7 @@ ORDER = (
     "upstream",
     "validate",
     "mend",
+    "hub_cache",
     "models",
     "plan",
     "node",
