@@ -15,10 +15,10 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 LOCKS := $(wildcard requirements/*.txt)
 
-.PHONY: help setup demo train dry-run validate list test check lint fix schema fuzz lock clean
+.PHONY: help setup demo train dry-run validate list test check lint fix schema plan-accuracy fuzz lock clean
 
 help: ## Print this
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.installed ## Install everything into .venv (TORCH_BACKEND=auto|cpu|cu126|cu130)
 
@@ -61,6 +61,9 @@ schema: .venv/.installed ## Generate schemas/recipe.schema.json from the pinned 
 fuzz: .venv/fuzz/.installed ## Look for files on which axr validate fails, for SECONDS
 	PYTHONPATH=tests:.venv/fuzz $(BIN)/python -m fuzz.fuzz_validate -max_total_time=$(SECONDS) -max_len=16384 \
 		-timeout=20 -artifact_prefix=$(CURDIR)/.venv/fuzz/ .venv/fuzz/corpus recipes tests/cases/ok tests/cases/err tests/fuzz/found
+
+plan-accuracy: .venv/.installed ## How well the plan predicts memory that others measured
+	@$(BIN)/python tests/benchmarks/plan_accuracy.py $(ARGS)
 
 lock: $(UV) ## Resolve pyproject.toml into the hashed locks in requirements/
 	requirements/lock.sh $(UV)

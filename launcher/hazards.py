@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from launcher.diagnostics import Code, Diagnostic, Related, Severity, Span
+from launcher.diagnostics import Code, Diagnostic, Related, Severity, Span, delete
 
 MAX_DEPTH = 40
 MAX_NODES = 20_000  # each alias counts as all that it stands for; public configs have hundreds
@@ -144,16 +144,31 @@ def duplicates(loader: Loader, root: yaml.Node) -> Iterator[Diagnostic]:
     for mapping in _nodes(root):
         if not isinstance(mapping, yaml.MappingNode):
             continue
-        first: dict[Any, yaml.Node] = {}
-        for key, _ in mapping.value:
+        first: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
+        for key, value in mapping.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
                 continue
-            earlier = first.setdefault(loader.construct_object(key), key)
+            earlier, given = first.setdefault(loader.construct_object(key), (key, value))
             if earlier is not key:
-                related = (Related("first given here", node_span(earlier, loader.file)),)
-                hint = "keep one of the two; PyYAML takes the last"
+                span, before = (node_span(node, loader.file) for node in (key, earlier))
+                equal = _equal(loader, value, given)
                 fact = f'key "{_cut(key.value)}" is given twice'
-                yield DUPLICATE.at(node_span(key, loader.file), fact, hint, related)
+                fact += ", with the same value" if equal else ""
+                hint = "delete one of the two" if equal else _LAST_WINS
+                fix = delete(span, safe=True) if equal else delete(before, safe=False)
+                yield DUPLICATE.at(span, fact, hint, (Related("first given here", before),), fix)
+
+
+_LAST_WINS = "keep one of the two; PyYAML takes the last"
+
+
+def _equal(loader: Loader, one: yaml.Node, other: yaml.Node) -> bool:
+    """Whether two plain values are the same, and of one kind (1 is not true)."""
+    if not isinstance(one, yaml.ScalarNode) or not isinstance(other, yaml.ScalarNode):
+        return False
+    return one.tag == other.tag and bool(
+        loader.construct_object(one) == loader.construct_object(other)
+    )
 
 
 def node_span(node: yaml.Node | yaml.Event, file: str) -> Span:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.diagnostics import Code, Diagnostic, Related, Severity, Span
+from launcher.diagnostics import Code, Diagnostic, Fix, Related, Severity, Span
 from launcher.recipe import Recipe
 from launcher.schema.wording import cut
 
@@ -27,6 +27,7 @@ class Finding:
     message: str
     hint: str = ""
     related: tuple[Related, ...] = ()
+    fix: Fix | None = None
 
 
 Findings = Iterator[Finding]
@@ -43,7 +44,7 @@ class Rule:
         """Yield a diagnostic for each finding."""
         for found in self.find(recipe):
             message, hint = cut(found.message, MAX_WORDS), cut(found.hint, MAX_WORDS)
-            yield self.code.at(found.span, message, hint, found.related)
+            yield self.code.at(found.span, message, hint, found.related, found.fix)
 
 
 def rule(

@@ -35,7 +35,7 @@ def descriptions(schemas: Path) -> dict[str, str]:
 def dress(schema: JSON, facts: Mapping[str, Any], words: Mapping[str, str]) -> JSON:
     """Return the schema as editors shall have it.
 
-    ``facts`` are those of ``facts.generate``, ``words`` those of ``descriptions``. Raises
+    ``facts`` are those of ``derive.generate``, ``words`` those of ``descriptions``. Raises
     ``ValueError`` for keys that nobody describes.
     """
     for name, key, node in _nodes(schema):
