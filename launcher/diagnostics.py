@@ -47,6 +47,26 @@ class Related:
 
 
 @dataclass(frozen=True)
+class Edit:
+    """Write ``text`` over what stands at ``span``; without a text, delete the entry whose key that
+    is.
+    """
+
+    span: Span
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Fix:
+    """How the file is mended. A safe one leaves no doubt of what was meant; any other changes what
+    is trained, or is a guess.
+    """
+
+    edits: tuple[Edit, ...]
+    safe: bool
+
+
+@dataclass(frozen=True)
 class Diagnostic:
     """One problem at one place. ``message`` states the fact, ``hint`` alone holds the remedy."""
 
@@ -57,6 +77,7 @@ class Diagnostic:
     span: Span
     hint: str = ""
     related: tuple[Related, ...] = ()
+    fix: Fix | None = None
 
 
 @dataclass(frozen=True)
@@ -71,10 +92,15 @@ class Code:
     doc: str
 
     def at(
-        self, span: Span, message: str, hint: str = "", related: tuple[Related, ...] = ()
+        self,
+        span: Span,
+        message: str,
+        hint: str = "",
+        related: tuple[Related, ...] = (),
+        fix: Fix | None = None,
     ) -> Diagnostic:
         """Return a problem of this kind at a place."""
-        return Diagnostic(self.code, self.name, self.severity, message, span, hint, related)
+        return Diagnostic(self.code, self.name, self.severity, message, span, hint, related, fix)
 
 
 class LauncherError(Exception):
@@ -87,6 +113,16 @@ class LauncherError(Exception):
         self.message = message
         self.hint = hint
         self.exit_code = exit_code
+
+
+def write(span: Span, text: str, *, safe: bool) -> Fix:
+    """Return the fix that writes ``text`` over what stands at a place."""
+    return Fix((Edit(span, text),), safe)
+
+
+def delete(key: Span, *, safe: bool) -> Fix:
+    """Return the fix that deletes the entry whose key stands at a place."""
+    return Fix((Edit(key, None),), safe)
 
 
 def in_order(problems: Iterable[Diagnostic]) -> list[Diagnostic]:
@@ -154,8 +190,10 @@ def render_json(problem: Diagnostic, texts: Mapping[str, str]) -> str:
             }
             for r in problem.related
         ],
+        "fix": problem.fix and ("safe" if problem.fix.safe else "unsafe"),
     }
-    return json.dumps(fields, ensure_ascii=False)
+    text = json.dumps(fields, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in text)
 
 
 def render_github(problem: Diagnostic, texts: Mapping[str, str]) -> str:

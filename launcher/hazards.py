@@ -12,10 +12,11 @@ from typing import Any
 
 import yaml
 
-from launcher.diagnostics import Code, Diagnostic, Related, Severity, Span
+from launcher.diagnostics import Code, Diagnostic, Related, Severity, Span, delete
 
 MAX_DEPTH = 40
-MAX_NODES = 100_000  # each alias counts as all that it stands for
+MAX_NODES = 20_000  # each alias counts as all that it stands for; public configs have hundreds
+LETTERS = 100  # of a text count as one value
 
 DUPLICATE = Code(
     "Y102",
@@ -104,7 +105,7 @@ def check_size(root: yaml.Node, file: str) -> None:
             open_nodes.add(key)
             inner = [size(child) for child in _children(node)]
             open_nodes.discard(key)
-            values = 1 + sum(count for count, _ in inner)
+            values = 1 + sum(count for count, _ in inner) + _length(node) // LETTERS
             levels = 1 + max((depth for _, depth in inner), default=0)
             if levels > MAX_DEPTH + 1:
                 raise Stop(_too_deep(node, file))
@@ -143,16 +144,31 @@ def duplicates(loader: Loader, root: yaml.Node) -> Iterator[Diagnostic]:
     for mapping in _nodes(root):
         if not isinstance(mapping, yaml.MappingNode):
             continue
-        first: dict[Any, yaml.Node] = {}
-        for key, _ in mapping.value:
+        first: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
+        for key, value in mapping.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
                 continue
-            earlier = first.setdefault(loader.construct_object(key), key)
+            earlier, given = first.setdefault(loader.construct_object(key), (key, value))
             if earlier is not key:
-                related = (Related("first given here", node_span(earlier, loader.file)),)
-                hint = "keep one of the two; PyYAML takes the last"
+                span, before = (node_span(node, loader.file) for node in (key, earlier))
+                equal = _equal(loader, value, given)
                 fact = f'key "{_cut(key.value)}" is given twice'
-                yield DUPLICATE.at(node_span(key, loader.file), fact, hint, related)
+                fact += ", with the same value" if equal else ""
+                hint = "delete one of the two" if equal else _LAST_WINS
+                fix = delete(span, safe=True) if equal else delete(before, safe=False)
+                yield DUPLICATE.at(span, fact, hint, (Related("first given here", before),), fix)
+
+
+_LAST_WINS = "keep one of the two; PyYAML takes the last"
+
+
+def _equal(loader: Loader, one: yaml.Node, other: yaml.Node) -> bool:
+    """Whether two plain values are the same, and of one kind (1 is not true)."""
+    if not isinstance(one, yaml.ScalarNode) or not isinstance(other, yaml.ScalarNode):
+        return False
+    return one.tag == other.tag and bool(
+        loader.construct_object(one) == loader.construct_object(other)
+    )
 
 
 def node_span(node: yaml.Node | yaml.Event, file: str) -> Span:
@@ -166,6 +182,10 @@ def node_span(node: yaml.Node | yaml.Event, file: str) -> Span:
 
 def _too_deep(node: yaml.Node | yaml.Event, file: str) -> Diagnostic:
     return EXPANSION.at(node_span(node, file), f"nested more than {MAX_DEPTH} levels deep")
+
+
+def _length(node: yaml.Node) -> int:
+    return len(node.value) if isinstance(node, yaml.ScalarNode) else 0
 
 
 def _children(node: yaml.Node) -> Iterator[yaml.Node]:
@@ -196,7 +216,9 @@ def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
 
 def _converts(loader: Loader, node: yaml.ScalarNode) -> bool:
     try:
-        loader.construct_object(node)
+        value = loader.construct_object(node)
+        if isinstance(value, int):
+            str(value)  # Python writes no number of over 4300 digits; one in base 16 it reads
     except (yaml.YAMLError, *_CONVERSION_ERRORS):
         return False
     return True

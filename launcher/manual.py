@@ -13,13 +13,15 @@ from launcher.rules import RULES
 from launcher.schema import check
 from launcher.schema.validator import schema
 from launcher.schema.wording import either, expected
+from launcher.upstream import place
 
-_MODULES = (source, hazards, check, preflight, cpu)
+_MODULES = (source, hazards, check, place, preflight, cpu)
 _LISTS = ("datasets", "test_datasets", "pretraining_dataset")
 _STAGES = {
     "Y": "Y: reading the YAML",
     "S": "S: keys, types and values",
     "R": "R: what the recipe means",
+    "U": "U: what axolotl itself says (--upstream)",
     "L": "L: this machine, before the start",
 }
 WIDTH = 88
@@ -72,9 +74,7 @@ def key_page(key: str, node: Mapping[str, Any]) -> str:
     lines = [key, "", f"  takes    {kinds}", f"  default  {'none' if default is None else shown}"]
     if integration := node.get("x-integration"):
         plugin = facts.load().plugins.get(integration)
-        names = sorted(plugin.names, key=len) if plugin else []
-        name = next((name for name in names if name.startswith("axolotl.")), integration)
-        lines.append(f"  needs    plugins: [{name}]")
+        lines.append(f"  needs    plugins: [{plugin.full_name if plugin else integration}]")
     lines += [f"  {label:<8} {text}" for label, text in _readers(key)]
     words = node.get("description") or node.get("help") or ""
     return "\n".join([*lines, *(["", *textwrap.wrap(words, WIDTH)] if words else [])])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from launcher.source import Document, Place
 BLOCK = "x-recipe"
 COMMAND_LINE = "command line"
 SUFFIXES = (".yaml", ".yml")
+_TOP_LEVEL_KEY = re.compile(r"""^(?:- )?["']?([A-Za-z_][\w-]*)["']?[ \t]*:(?=\s|$)""", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,12 @@ class Recipe:
         """Return where the value at ``path`` stands, or the nearest place above it."""
         return self._place(path).value
 
+    def written(self, span: Span) -> str:
+        """Return the text at a place, as it was typed."""
+        lines = _lines(self.texts.get(span.file, ""))
+        line = lines[span.line - 1] if span.line <= len(lines) else ""
+        return line[span.column - 1 : span.end_column - 1]
+
     def _place(self, path: Sequence[str]) -> Place:
         for length in range(len(path), -1, -1):
             place = self.places.get(tuple(path[:length]))
@@ -74,9 +85,9 @@ def located(name: str) -> str:
     """Return the path of a file as axolotl will find it: what stands right here comes first, then
     a shipped one (``recipes/...``), made absolute.
     """
-    if name.startswith("recipes/") and not Path(name).exists():
+    if name.startswith("recipes/") and not os.path.exists(name):
         found = pack_folder("recipes").parent / name
-        return str(found) if found.exists() else name
+        return str(found) if os.path.exists(found) else name
     return name
 
 
@@ -90,7 +101,7 @@ def find(name: str) -> Path:
     nearest names.
     """
     if name.endswith(SUFFIXES) or "/" in name:
-        if not Path(name).exists():
+        if not os.path.exists(name):
             raise LauncherError(f'no file "{name}"', _nearest(name), exit_code=2)
         return Path(name)
     for candidate in (
@@ -100,6 +111,35 @@ def find(name: str) -> Path:
         if candidate.is_file():
             return _short(candidate)
     raise LauncherError(f'no recipe "{name}"', _nearest(name), exit_code=2)
+
+
+def below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the recipes below a folder, and the YAML files that are something else. Hidden folders
+    are left out: environments and caches hold thousands.
+    """
+    files = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix in SUFFIXES
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and file.is_file()
+    )
+    chosen = [file for file in files if _looks_like_a_recipe(file)]
+    return chosen, [file for file in files if file not in set(chosen)]
+
+
+def _looks_like_a_recipe(file: Path) -> bool:
+    """Whether a file names a base model, or half of its keys are axolotl's. Broken YAML, or a file
+    that cannot be read, is no proof that it is something else.
+    """
+    keys = set(_TOP_LEVEL_KEY.findall(source.read(file).text))
+    return not keys or bool(keys & {"base_model", BLOCK}) or 2 * len(keys & _known()) >= len(keys)
+
+
+@lru_cache(maxsize=1)
+def _known() -> frozenset[str]:
+    text = (pack_folder("schemas") / "recipe.schema.json").read_text(encoding="utf-8")
+    return frozenset(json.loads(text)["properties"])
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -178,6 +218,11 @@ def _assign(value: dict[str, Any], path: source.Path, given: Any, text: str) -> 
             node[key] = given
         else:
             node = node[key]
+
+
+@lru_cache(maxsize=4)
+def _lines(text: str) -> list[str]:
+    return BREAK.split(text)
 
 
 def _nearest(name: str) -> str:

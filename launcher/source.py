@@ -6,6 +6,8 @@ Only standard tags are constructed, and ``hazards`` measures the text before any
 from __future__ import annotations
 
 import codecs
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -90,6 +92,24 @@ def read(path: FilePath) -> Document:
         fact = f"byte 0x{data[problem.start]:02x} is not UTF-8"
         return _broken(file, "", ENCODING.at(span, fact, "save the file as UTF-8"))
     return parse(text, file)
+
+
+def write(path: FilePath, text: str) -> None:
+    """Write a recipe anew, whole or not at all, with its mode and its byte order mark. A link is
+    followed. Raises ``LauncherError`` where that is not possible; the file is then as it was.
+    """
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        mark = codecs.BOM_UTF8 if target.read_bytes().startswith(codecs.BOM_UTF8) else b""
+        try:
+            temporary.write_bytes(mark + text.encode("utf-8"))
+            shutil.copymode(target, temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as problem:
+        raise LauncherError(f'cannot write "{path}": {problem.strerror or problem}') from None
 
 
 def parse(text: str, file: str) -> Document:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
 
 from launcher.diagnostics import Diagnostic, in_order
 from launcher.recipe import Recipe
 from launcher.rules import RULES, security
 from launcher.schema import check
 
-# Problems that leave nothing else worth saying: the values are not known, or not of the form that
-# the rules read.
+# What leaves a value in a form that the rules do not expect.
 _FORM = {check.TYPE.code, check.VALUE.code}
 
 
@@ -25,7 +26,46 @@ def _problems(recipe: Recipe) -> Iterator[Diagnostic]:
         return
     schema = list(check.check(recipe))
     yield from schema
-    malformed = any(problem.code in _FORM for problem in schema)
+    malformed = _keys_of(recipe, (problem for problem in schema if problem.code in _FORM))
     for rule in RULES:
-        if not malformed or rule in security.RULES:
+        if rule in security.RULES or not malformed:
             yield from rule(recipe)
+            continue
+        sound = _Sound(recipe.value, malformed)
+        found = list(rule(replace(recipe, value=sound)))
+        if not sound.asked:
+            yield from found
+
+
+def _keys_of(recipe: Recipe, problems: Iterable[Diagnostic]) -> frozenset[str]:
+    """Return the top-level keys at or below which problems stand; all, where one has no place."""
+    open_spans = {problem.span for problem in problems}
+    keys = set()
+    for path, place in recipe.places.items() if open_spans else ():
+        if path and open_spans & {place.key, place.value}:
+            keys.add(path[0])
+            open_spans -= {place.key, place.value}
+    return frozenset(map(str, recipe.value) if open_spans else keys)
+
+
+class _Sound(dict[str, Any]):
+    """The values of a recipe without the malformed ones. It knows whether one of those was asked
+    for: what a rule then finds is a guess.
+    """
+
+    def __init__(self, value: Any, malformed: frozenset[str]) -> None:
+        super().__init__((key, one) for key, one in value.items() if key not in malformed)
+        self._malformed = malformed
+        self.asked = False
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked |= key in self._malformed
+        return super().get(key, default)
+
+    def __missing__(self, key: str) -> Any:
+        self.asked |= key in self._malformed
+        raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.asked |= key in self._malformed
+        return super().__contains__(key)

@@ -34,6 +34,29 @@ class Axr(Protocol):
     ) -> subprocess.CompletedProcess[str]: ...
 
 
+def hidden(folder: Path, *packages: str) -> dict[str, str]:
+    """Return the environment of a Python in which ``packages`` are not installed.
+
+    Such an environment takes minutes to build. Instead ``sitecustomize``, which Python imports
+    before anything else, puts an import system in place that does not find them.
+    """
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(
+        f"""
+import sys
+from importlib.machinery import PathFinder
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] not in {set(packages)}:
+            return super().find_spec(name, path, target)
+sys.meta_path[:] = [Without if finder is PathFinder else finder for finder in sys.meta_path]
+""",
+        encoding="utf-8",
+    )
+    return {"PYTHONPATH": str(folder)}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="rewrite golden files; review the diff")
 

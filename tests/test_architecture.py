@@ -32,16 +32,19 @@ ORDER = (
     "schema",
     "facts",
     "rules",
+    "hardware",
     "upstream",
     "validate",
+    "mend",
+    "hub_cache",
     "models",
-    "hardware",
     "plan",
     "node",
     "runs",
     "cpu",
     "preflight",
     "manual",
+    "sarif",
     "launch",
     "supervise",
     "plugin",
@@ -58,7 +61,7 @@ axr [OPTIONS] COMMAND [ARGS]... --version
 axr list [OPTIONS] --format
 axr show [OPTIONS] NAME
 axr copy [OPTIONS] NAME [PATH]
-axr validate [OPTIONS] [PATH|NAME]... --format
+axr validate [OPTIONS] [PATH|NAME]... --format --fix --diff --unsafe-fixes --upstream --gpu --trust
 axr explain [OPTIONS] CODE|NAME|KEY --all
 axr schema [OPTIONS] --check
 axr train [OPTIONS] NAME [KEY=VALUE]... --gpus --cpu --dry-run --trust

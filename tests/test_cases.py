@@ -16,7 +16,7 @@ from conftest import Golden
 from launcher import recipe
 from launcher.diagnostics import render_concise
 from launcher.rules import RULES
-from launcher.upstream import verdicts
+from launcher.upstream import Question, verdicts
 from launcher.validate import validate
 
 ROOT = Path(__file__).parent.parent
@@ -62,9 +62,9 @@ def test_a_bad_recipe_is_told(path: Path, golden: Golden, monkeypatch: pytest.Mo
 @pytest.mark.slow
 @pytest.mark.skipif(not find_spec("axolotl"), reason="axolotl is not installed")
 def test_axolotl_passes_the_good_recipes_and_drops_none_of_their_keys() -> None:
-    found = verdicts([recipe.load(path).settings for path in OK])
-    assert {path.stem: verdict.error for path, verdict in zip(OK, found, strict=True)} == {
-        path.stem: "" for path in OK
+    found = verdicts([Question(recipe.load(path).settings) for path in OK])
+    assert {path.stem: verdict.errors for path, verdict in zip(OK, found, strict=True)} == {
+        path.stem: () for path in OK
     }
     dropped = {key for verdict in found for key in verdict.dropped}
     assert {key for key in dropped if ".fsdp_" not in key} == set()  # it strips the prefix

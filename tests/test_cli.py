@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PRIVATE, Axr, Golden
+from conftest import PRIVATE, Axr, Golden, hidden
 
 import launcher
 from launcher.cli import VERBS
@@ -48,29 +48,6 @@ gradient_accumulation_steps: 2
 learning_rate: 1.0e-4
 output_dir: out
 """
-
-
-def hidden(folder: Path, *packages: str) -> dict[str, str]:
-    """Return the environment of a Python in which ``packages`` are not installed.
-
-    Such an environment takes minutes to build. Instead ``sitecustomize``, which Python imports
-    before anything else, puts an import system in place that does not find them.
-    """
-    folder.mkdir(exist_ok=True)
-    (folder / "sitecustomize.py").write_text(
-        f"""
-import sys
-from importlib.machinery import PathFinder
-class Without(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        if name.partition(".")[0] not in {set(packages)}:
-            return super().find_spec(name, path, target)
-sys.meta_path[:] = [Without if finder is PathFinder else finder for finder in sys.meta_path]
-""",
-        encoding="utf-8",
-    )
-    return {"PYTHONPATH": str(folder)}
 
 
 def on_a_terminal(

@@ -16,6 +16,7 @@ import pytest
 from launcher import recipe
 from launcher.diagnostics import Diagnostic, Severity, render_concise
 from launcher.schema.check import UNKNOWN
+from launcher.upstream import Question, verdicts
 from launcher.validate import validate
 
 CORPUS = os.environ.get("AXR_CORPUS", "")
@@ -31,13 +32,16 @@ SEVERER = {
 pytestmark = pytest.mark.skipif(not CORPUS, reason="AXR_CORPUS names no folder with the corpus")
 
 
+def rows() -> list[dict[str, str]]:
+    with (Path(CORPUS) / "axolotl-0.19.0-verdicts.tsv").open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines, delimiter="\t"))
+
+
 @pytest.fixture(scope="module")
 def judged() -> list[tuple[str, set[str], list[Diagnostic]]]:
     """Of each file that axolotl passes: its name, the keys that axolotl drops, and our problems."""
-    with (Path(CORPUS) / "axolotl-0.19.0-verdicts.tsv").open(encoding="utf-8", newline="") as lines:
-        rows = [row for row in csv.DictReader(lines, delimiter="\t")]
     found = []
-    for row in rows:
+    for row in rows():
         problems = validate(recipe.load(Path(CORPUS) / "axolotl-examples" / row["file"]))
         if row["axolotl_verdict"] == "pass":
             dropped = {plain(key) for key in (row["unknown_keys"] or "").split(",") if key}
@@ -54,6 +58,18 @@ def unknown(problem: Diagnostic) -> str:
     """The dotted key of `unknown key "b" in a`."""
     _, key, where = problem.message.split('"')
     return plain(f"{where.removeprefix(' in ')}.{key}".lstrip("."))
+
+
+@pytest.mark.slow
+def test_axolotl_says_pass_or_fail_as_it_did() -> None:
+    with (Path(CORPUS) / "axolotl-0.19.0-verdicts.tsv").open(encoding="utf-8", newline="") as lines:
+        judged = {
+            row["file"]: row["axolotl_verdict"] for row in csv.DictReader(lines, delimiter="\t")
+        }
+    loaded = [recipe.load(Path(CORPUS) / "axolotl-examples" / file) for file in judged]
+    found = verdicts([Question(one.settings) for one in loaded])
+    ours = ["fail" if verdict.errors else "pass" for verdict in found]
+    assert dict(zip(judged, ours, strict=True)) == judged
 
 
 def test_the_corpus_is_there(judged: list[tuple[str, set[str], list[Diagnostic]]]) -> None:

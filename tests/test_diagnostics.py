@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -18,6 +19,7 @@ from launcher.diagnostics import (
     Related,
     Severity,
     Span,
+    delete,
     has_errors,
     in_order,
     render_concise,
@@ -148,7 +150,11 @@ def test_json() -> None:
         "message": 'a "fact"\n日本',
         "hint": "hint",
         "related": [{"message": "first", "file": "f", "line": 1, "column": 2}],
+        "fix": None,
     }
+    fixes = {safe: replace(problem, fix=delete(problem.span, safe=safe)) for safe in (True, False)}
+    assert json.loads(render_json(fixes[True], {}))["fix"] == "safe"
+    assert json.loads(render_json(fixes[False], {}))["fix"] == "unsafe"
 
 
 def test_github() -> None:

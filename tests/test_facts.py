@@ -20,9 +20,9 @@ import pytest
 from tiny import make_model
 
 from launcher.facts import SUPERVISED, Removed, load
+from launcher.facts.types import Kind
 from launcher.recipe import pack_folder
 from launcher.schema.check import schema
-from launcher.schema.facts_lookup import Kind
 
 FACTS = load()
 RL = sorted(FACTS.methods - {SUPERVISED})
@@ -61,10 +61,10 @@ def test_reading_them_imports_nothing_heavy() -> None:
 
 @with_stack
 def test_committed_facts_are_those_of_the_installed_stack() -> None:
-    from launcher.schema import facts
+    from launcher.facts import derive
 
-    committed = (pack_folder("schemas") / facts.FILE).read_text(encoding="utf-8")
-    assert facts.text() == committed, "write it with: axr schema"
+    committed = (pack_folder("schemas") / derive.FILE).read_text(encoding="utf-8")
+    assert derive.text() == committed, "write it with: axr schema"
 
 
 # Optimizers and schedulers

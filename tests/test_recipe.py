@@ -201,7 +201,7 @@ def test_bad_override(override: str, words: str) -> None:
 
 def test_problems_of_an_override_are_told_at_the_command_line() -> None:
     read = changed("seed=1", "learnig_rate=2", "micro_batch_size=[two,\n 3]", "datasets.0.typ=x")
-    problems = validate(read)
+    problems = [one for one in validate(read) if one.span.file == COMMAND_LINE]
     assert [render_concise(problem, read.texts) for problem in problems] == [
         'command line:2:1: error[S102 unknown-key] unknown key "learnig_rate"'
         ' (did you mean "learning_rate"?)',

@@ -8,6 +8,7 @@ drawn.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 import sys
@@ -61,6 +62,16 @@ def show_problems(
     for problem in problems:
         text = FORMATS[form](problem, texts)
         (say if to_stderr else show)(_painted(text) + "\n" if form == "text" else text)
+
+
+def show_diff(file: str, before: str, after: str) -> None:
+    """Print what changes in a file as a unified diff, secrets hidden."""
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), file, file, n=2, lineterm=""
+    )
+    for line in lines:
+        colours = {"-": "red", "+": "green", "@": "cyan"}
+        show(click.style(redact(line), fg=colours.get(line[0])))
 
 
 def show_error(problem: LauncherError) -> None:

@@ -14,6 +14,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from launcher import hub_cache
 from launcher.diagnostics import LauncherError
 from launcher.models.facts import ModelFacts, from_config
 from launcher.recipe import pack_folder
@@ -48,14 +49,6 @@ def shipped() -> dict[str, dict[str, Any]]:
     return {name: entry["config"] for entry in families for name in entry["names"]}
 
 
-def cache_folder(environ: Mapping[str, str]) -> Path:
-    """Return the Hub's cache on this machine (huggingface_hub/constants.py)."""
-    if found := environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(found).expanduser()
-    base = Path(environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(environ.get("HF_HOME") or base).expanduser() / "hub"
-
-
 def _in_folder(folder: Path) -> tuple[dict[str, Any] | None, str]:
     file = folder / "config.json"
     return (_read(file), f"{file}") if file.is_file() else (None, "")
@@ -64,12 +57,8 @@ def _in_folder(folder: Path) -> tuple[dict[str, Any] | None, str]:
 def _in_cache(
     name: str, revision: str, environ: Mapping[str, str]
 ) -> tuple[dict[str, Any] | None, str]:
-    """Look up models--org--name: refs/<revision> holds the commit whose snapshot has the file."""
-    folder = cache_folder(environ) / f"models--{name.replace('/', '--')}"
-    ref = folder / "refs" / revision
-    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
-    file = folder / "snapshots" / commit / "config.json"
-    return (_read(file), f"Hub cache, commit {commit[:7]}") if file.is_file() else (None, "")
+    file = hub_cache.find("models", name, "config.json", environ, revision=revision)
+    return (_read(file), f"Hub cache, commit {file.parent.name[:7]}") if file else (None, "")
 
 
 def _read(file: Path) -> dict[str, Any]:

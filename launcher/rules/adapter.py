@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from launcher.diagnostics import Related, Severity
+from launcher import facts
+from launcher.diagnostics import Related, Severity, delete, write
 from launcher.recipe import Recipe
+from launcher.rules.names import integrations, misnamed
 from launcher.rules.rule import Finding, Findings, number, rule
 from launcher.schema.validator import is_on
 
@@ -14,6 +16,40 @@ TARGETS = (
     "lora_target_parameters",
     "peft_target_parameters",
 )
+
+
+@rule("R508", "unknown-adapter", Severity.ERROR)
+def unknown_adapter(recipe: Recipe) -> Findings:
+    """The adapter is none of axolotl's, nor one that a listed plugin brings.
+
+    axolotl takes any text here; the run dies after the model is loaded: "is not built in and was
+    not registered by a plugin".
+
+    Example:
+
+    ```yaml
+    adapter: lorra
+    lora_target_linear: true
+    ```
+
+    Use instead:
+
+    ```yaml
+    adapter: lora
+    lora_target_linear: true
+    ```
+    """
+    name, known = recipe.value.get("adapter"), facts.load()
+    listed = integrations(recipe)
+    if not isinstance(name, str) or not name:
+        return
+    if name not in known.adapters:
+        if len(listed) == len(recipe.value.get("plugins") or []):  # one of the user's may bring it
+            fact = f'no adapter is called "{name}"'
+            yield misnamed(recipe.value_span("adapter"), fact, name, known.adapters)
+    elif (owner := known.adapters[name]) and owner not in listed:
+        fact, plugin = f"adapter: {name} without its plugin", known.plugins[owner].full_name
+        yield Finding(recipe.value_span("adapter"), fact, f"add to plugins: {plugin}")
 
 
 @rule("R501", "lora-on-4bit", Severity.WARNING)
@@ -42,7 +78,9 @@ def lora_on_4bit(recipe: Recipe) -> Findings:
     if recipe.value.get("adapter") == "lora" and is_on(recipe.value.get("load_in_4bit")):
         related = (Related("asked for here", recipe.key_span("load_in_4bit")),)
         fact = "adapter: lora loads the base in 16 bits, load_in_4bit has no effect"
-        yield Finding(recipe.value_span("adapter"), fact, "adapter: qlora", related)
+        span = recipe.value_span("adapter")
+        fix = write(span, "qlora", safe=False)
+        yield Finding(span, fact, "adapter: qlora", related, fix)
 
 
 @rule("R502", "quantized-without-adapter", Severity.ERROR)
@@ -136,7 +174,8 @@ def lora_kernels_in_preference_training(recipe: Recipe) -> Findings:
         return
     for key in ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel", "lora_embedding_kernel"):
         if is_on(recipe.value.get(key)):
-            yield Finding(recipe.key_span(key), f"{key} does not work under rl", "delete the line")
+            span, fact = recipe.key_span(key), f"{key} does not work under rl"
+            yield Finding(span, fact, "delete the line", fix=delete(span, safe=False))
 
 
 @rule("R505", "lora-keys-without-adapter", Severity.WARNING)
@@ -234,6 +273,7 @@ def new_tokens_not_trained(recipe: Recipe) -> Findings:
 
 
 RULES = (
+    unknown_adapter,
     lora_on_4bit,
     quantized_without_adapter,
     lora_without_targets,

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from launcher import facts
-from launcher.diagnostics import Severity
+from launcher.diagnostics import Severity, delete
+from launcher.facts.types import Kind
 from launcher.recipe import Recipe, located
+from launcher.rules.files import exists, is_folder
 from launcher.rules.hub import is_repository
-from launcher.rules.names import method, nearest
+from launcher.rules.names import method, misnamed
 from launcher.rules.rule import Finding, Findings, rule
-from launcher.schema.facts_lookup import Kind
 from launcher.schema.validator import schema
 
 FILES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt")
@@ -127,7 +128,7 @@ def _missing(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
     for path, entry in entries(recipe, "datasets", "test_datasets", "pretraining_dataset"):
         name = entry.get("path")
         unknown = isinstance(name, str) and name and not name.startswith(REMOTE)
-        if unknown and "$" not in str(name) and not Path(located(str(name))).exists():
+        if unknown and "$" not in str(name) and not exists(located(str(name))):
             yield path, str(name)
 
 
@@ -168,12 +169,13 @@ def unknown_dataset_type(recipe: Recipe) -> Findings:
         span, loaded = recipe.value_span(*path, "type"), known.load_type(own, name)
         fact = f'no {_WORDS.get(own, own)} dataset type is called "{name}"'
         if loaded.kind is Kind.UNKNOWN:
-            old = name.startswith("sharegpt")
-            hint = _SHAREGPT if old else nearest(name, names)
-            yield Finding(span, fact, hint)
+            if name.startswith("sharegpt"):
+                yield Finding(span, fact, _SHAREGPT)
+            else:
+                yield misnamed(span, fact, name, names)
         elif loaded.kind is Kind.CUSTOM and not _importable(loaded.module):
             fact += f', and there is no module "{loaded.module}" here'
-            yield Finding(span, fact, nearest(name, names))
+            yield misnamed(span, fact, name, names)
 
 
 _WORDS = {facts.SUPERVISED: "supervised"}
@@ -186,9 +188,12 @@ def _importable(module: str) -> bool:
     if not all(part.isidentifier() for part in parts):
         return False
     here = Path(*parts)
-    if here.with_suffix(".py").is_file() or here.is_dir():
+    if exists(here.with_suffix(".py")) or is_folder(here):
         return True
-    return importlib.util.find_spec(parts[0]) is not None
+    try:
+        return importlib.util.find_spec(parts[0]) is not None
+    except ValueError:  # it is loaded and has no spec, as __main__
+        return True
 
 
 @rule("R404", "preference-data-without-type", Severity.WARNING)
@@ -261,10 +266,9 @@ def key_ignored_by_type(recipe: Recipe) -> Findings:
         for key, value in entry.items():
             idle = key in _entry_keys() - reads - known.entry_keys.loading
             if value is not None and idle:
-                fact = f'type "{name}" does not read {key}'
-                yield Finding(
-                    recipe.key_span(*path, key), fact, "delete the line, or use another type"
-                )
+                span, fact = recipe.key_span(*path, key), f'type "{name}" does not read {key}'
+                hint = "delete the line, or use another type"
+                yield Finding(span, fact, hint, fix=delete(span, safe=False))
 
 
 @lru_cache(maxsize=1)

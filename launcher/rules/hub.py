@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from launcher.diagnostics import Severity
+from launcher.diagnostics import Severity, delete
 from launcher.recipe import Recipe
 from launcher.rules.rule import Finding, Findings, rule
 from launcher.schema.validator import is_on
@@ -146,7 +146,8 @@ def strict_drops_overrides(recipe: Recipe) -> Findings:
     """
     if is_on(recipe.value.get("strict")):
         fact = "strict: true checks nothing; it drops overrides of keys that are not in the file"
-        yield Finding(recipe.key_span("strict"), fact, "delete the line")
+        span = recipe.key_span("strict")
+        yield Finding(span, fact, "delete the line", fix=delete(span, safe=False))
 
 
 def texts(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from launcher import facts
-from launcher.diagnostics import Related, Severity
+from launcher.diagnostics import Edit, Fix, Related, Severity, delete
 from launcher.recipe import Recipe
 from launcher.rules.names import holders, integrations, method
 from launcher.rules.rule import Finding, Findings, rule
@@ -36,10 +36,9 @@ def key_without_its_plugin(recipe: Recipe) -> Findings:
         owners = [name for name, plugin in plugins.items() if key in plugin.keys]
         if value in (None, False) or not owners or listed.intersection(owners):
             continue
-        names = sorted(plugins[owners[0]].names, key=len)
-        name = next((name for name in names if name.startswith("axolotl.")), names[0])
         fact = f"{key} has no effect without its plugin"
-        yield Finding(recipe.key_span(key), fact, f"add to plugins: {name}")
+        hint = f"add to plugins: {plugins[owners[0]].full_name}"
+        yield Finding(recipe.key_span(key), fact, hint)
 
 
 @rule("R006", "key-without-reader", Severity.WARNING)
@@ -71,7 +70,8 @@ def key_without_reader(recipe: Recipe) -> Findings:
         if value in (None, False, [], {}) or not known.ignores(own, key, listed):
             continue
         what = "supervised fine-tuning" if own == facts.SUPERVISED else f"rl: {own}"
-        yield Finding(recipe.key_span(key), f"nothing reads {key} under {what}", "delete the line")
+        span, fact = recipe.key_span(key), f"nothing reads {key} under {what}"
+        yield Finding(span, fact, "delete the line", fix=delete(span, safe=False))
 
 
 @rule("R007", "removed-key", Severity.ERROR)
@@ -125,7 +125,8 @@ def _removed(recipe: Recipe, outcome: str) -> Findings:
             if _stands(removed, path, holder) and not _beside_new(removed, holder):
                 span = recipe.key_span(*path, removed.key)
                 what = f"{removed.key}: {removed.value}" if removed.value else removed.key
-                yield Finding(span, f"{what} is {word}", _instead(removed, holder))
+                fix = _rewrite(recipe, removed, (*path, removed.key))
+                yield Finding(span, f"{what} is {word}", _instead(removed, holder), fix=fix)
 
 
 def _stands(removed: facts.Removed, path: tuple[str, ...], holder: dict[str, Any]) -> bool:
@@ -165,15 +166,36 @@ def old_key_beside_new(recipe: Recipe) -> Findings:
                 related = (Related("the new one", recipe.key_span(*path, new)),)
                 span = recipe.key_span(*path, removed.key)
                 fact = f"{removed.key} stands beside {new}, which replaced it"
-                yield Finding(span, fact, f"delete {removed.key}", related)
+                fix = delete(span, safe=holder[new] == _new_value(removed, holder))
+                yield Finding(span, fact, f"delete {removed.key}", related, fix)
 
 
 def _instead(removed: facts.Removed, holder: dict[str, Any]) -> str:
     if removed.replacement is None:
         return "delete the line" if removed.outcome == "error" else removed.words
-    key, value = removed.replacement
-    new = holder[removed.key] if value is None else value
-    return f"{key}: {str(new).lower() if isinstance(new, bool) else new}"
+    return f"{removed.replacement[0]}: {_plain(_new_value(removed, holder))}"
+
+
+def _new_value(removed: facts.Removed, holder: dict[str, Any]) -> object:
+    """Return what the key that replaced a removed one has to say."""
+    _, value = removed.replacement or (None, None)
+    return holder[removed.key] if value is None else value
+
+
+def _rewrite(recipe: Recipe, removed: facts.Removed, path: tuple[str, ...]) -> Fix | None:
+    """Write the new key over the old one, and its value where that changes, too."""
+    key = recipe.key_span(*path)
+    if removed.replacement is None:
+        return delete(key, safe=False) if removed.outcome == "error" else None
+    name, value = removed.replacement
+    edits = [Edit(key, name)]
+    if value is not None:
+        edits.append(Edit(recipe.value_span(*path), _plain(value)))
+    return Fix(tuple(edits), safe=True)
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 RULES = (

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator
 from typing import Any
 
 from launcher import facts
-from launcher.diagnostics import Severity
+from launcher.diagnostics import Severity, Span, write
 from launcher.recipe import Recipe
 from launcher.rules.rule import Finding, Findings, rule
+from launcher.schema.nearest import is_certain, nearest_key
 
 _OPTIMIZER = "optimizer: adamw_torch_fused"
 _SCHEDULE = ("eval_steps", "evals_per_epoch", "eval_strategy", "evaluation_strategy")
@@ -39,10 +39,13 @@ def holders(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
             yield ("datasets", str(index)), entry
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """Return a hint with the nearest of the known names, or an empty one."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f'did you mean "{near[0]}"?' if near else ""
+def misnamed(span: Span, fact: str, name: str, known: Collection[str]) -> Finding:
+    """Return a finding that proposes the nearest of the known names, if one is near."""
+    near = nearest_key(name, known, cutoff=0.6)
+    if not near:
+        return Finding(span, fact)
+    fix = write(span, near, safe=is_certain(name, near, known))
+    return Finding(span, fact, f'did you mean "{near}"?', fix=fix)
 
 
 @rule("R001", "unknown-optimizer", Severity.ERROR)
@@ -71,7 +74,7 @@ def unknown_optimizer(recipe: Recipe) -> Findings:
     if name in facts.load().optimizers_without_branch:
         yield Finding(span, f'axolotl knows optimizer "{name}" and cannot build it', _OPTIMIZER)
     elif name not in known:
-        yield Finding(span, f'no optimizer is called "{name}"', nearest(name, known))
+        yield misnamed(span, f'no optimizer is called "{name}"', name, known)
     elif not known[name].installed:
         package = known[name].package
         fact = f'optimizer "{name}" needs the package {package}, which the pinned stack has not'
@@ -127,8 +130,8 @@ def unknown_scheduler(recipe: Recipe) -> Findings:
     """
     name, known = recipe.value.get("lr_scheduler"), facts.load().schedulers
     if isinstance(name, str) and name not in known:
-        hint = nearest(name, known)
-        yield Finding(recipe.value_span("lr_scheduler"), f'no scheduler is called "{name}"', hint)
+        span = recipe.value_span("lr_scheduler")
+        yield misnamed(span, f'no scheduler is called "{name}"', name, known)
 
 
 @rule("R011", "scheduler-without-its-arguments", Severity.ERROR)
@@ -220,9 +223,11 @@ def unknown_chat_template(recipe: Recipe) -> Findings:
     for path, holder in holders(recipe):
         name = holder.get("chat_template")
         if isinstance(name, str) and name and not templates.accepts(name, entry=bool(path)):
-            fact = f'no chat template is called "{name}"'
-            hint = nearest(name, templates.names | templates.special)
-            yield Finding(recipe.value_span(*path, "chat_template"), fact, hint)
+            span, fact = (
+                recipe.value_span(*path, "chat_template"),
+                f'no chat template is called "{name}"',
+            )
+            yield misnamed(span, fact, name, templates.names | templates.special)
 
 
 @rule("R004", "unknown-plugin", Severity.ERROR)
@@ -250,7 +255,7 @@ def unknown_plugin(recipe: Recipe) -> Findings:
             continue
         span = recipe.value_span("plugins", str(index))
         if name not in known:
-            yield Finding(span, f'axolotl has no plugin "{name}"', nearest(name, known))
+            yield misnamed(span, f'axolotl has no plugin "{name}"', name, known)
         elif not any(plugin.importable for plugin in plugins.values() if name in plugin.names):
             fact = f'the pinned stack cannot import "{name}"; axolotl would train without it'
             yield Finding(span, fact, "install what it needs, or delete the line")

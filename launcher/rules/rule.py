@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.diagnostics import Code, Diagnostic, Related, Severity, Span
+from launcher.diagnostics import Code, Diagnostic, Fix, Related, Severity, Span
 from launcher.recipe import Recipe
+from launcher.schema.wording import cut
+
+MAX_WORDS = 1000  # letters of a message: it may quote a value, which may be as long as the file
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Finding:
     message: str
     hint: str = ""
     related: tuple[Related, ...] = ()
+    fix: Fix | None = None
 
 
 Findings = Iterator[Finding]
@@ -39,7 +43,8 @@ class Rule:
     def __call__(self, recipe: Recipe) -> Iterator[Diagnostic]:
         """Yield a diagnostic for each finding."""
         for found in self.find(recipe):
-            yield self.code.at(found.span, found.message, found.hint, found.related)
+            message, hint = cut(found.message, MAX_WORDS), cut(found.hint, MAX_WORDS)
+            yield self.code.at(found.span, message, hint, found.related, found.fix)
 
 
 def rule(
@@ -64,6 +69,6 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        return float(value)
+        return float(str(value))  # of a number that is too large it makes inf, float() an error
     except ValueError:
         return None

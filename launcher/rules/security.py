@@ -74,10 +74,16 @@ def remote_code(recipe: Recipe) -> Findings:
                 "otherwise pin revision to a commit"
             )
             yield Finding(recipe.key_span(*path), fact, hint)
-        if path[0] == "plugins" and isinstance(value, str) and not value.startswith(_OURS):
-            fact = f'plugin "{value}" is code from outside axolotl'
-            hint = "make sure that you know what it does"
-            yield Finding(recipe.value_span(*path), fact, hint)
+    for path, value in foreign_plugins(recipe):
+        fact = f'plugin "{value}" is code from outside axolotl'
+        yield Finding(recipe.value_span(*path), fact, "make sure that you know what it does")
+
+
+def foreign_plugins(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the path and the name of every plugin that is not axolotl's own."""
+    for path, value in _leaves(recipe.value.get("plugins"), ("plugins",)):
+        if isinstance(value, str) and not value.startswith(_OURS):
+            yield path, value
 
 
 def _beside_name(recipe: Recipe, path: tuple[str, ...]) -> Span:

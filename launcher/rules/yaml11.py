@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
-from launcher.diagnostics import BREAK, Severity, Span
+from launcher.diagnostics import Severity, write
 from launcher.recipe import Recipe
 from launcher.rules.rule import Finding, Findings, rule, scientific
 
@@ -40,14 +39,17 @@ def octal_number(recipe: Recipe) -> Findings:
     ```
     """
     for path, value in numbers(recipe.value):
-        raw = written(recipe, recipe.value_span(*path))
+        raw = recipe.written(recipe.value_span(*path))
         if (
             isinstance(value, int)
             and re.fullmatch(r"[-+]?0[0-7_]+", raw)
             and int(raw.replace("_", "")) != value
         ):
-            fact = f"{raw} is read as {value}: a leading zero means octal"
-            yield Finding(recipe.value_span(*path), fact, f"write {raw.lstrip('+-0') or '0'}")
+            span, decimal = recipe.value_span(*path), raw.lstrip("+-0") or "0"
+            fact, fix = f"{raw} is read as {value}: a leading zero means octal", None
+            if not raw.startswith("-"):
+                fix = write(span, decimal, safe=False)
+            yield Finding(span, fact, f"write {decimal}", fix=fix)
 
 
 @rule("Y202", "number-in-base-60", Severity.ERROR)
@@ -69,10 +71,12 @@ def number_in_base_60(recipe: Recipe) -> Findings:
     ```
     """
     for path, value in numbers(recipe.value):
-        raw = written(recipe, recipe.value_span(*path))
+        raw = recipe.written(recipe.value_span(*path))
         if re.fullmatch(r"[-+]?\d[\d_]*(:[0-5]?\d)+(\.\d*)?", raw):
+            span = recipe.value_span(*path)
             fact = f"{raw} is read as {value:g}: digits with colons are a number in base 60"
-            yield Finding(recipe.value_span(*path), fact, f'quote it if it is text: "{raw}"')
+            fix = write(span, f'"{raw}"', safe=False)
+            yield Finding(span, fact, f'quote it if it is text: "{raw}"', fix=fix)
 
 
 @rule("Y203", "number-as-text", Severity.ERROR)
@@ -99,11 +103,11 @@ def number_as_text(recipe: Recipe) -> Findings:
         for name, value in given.items() if isinstance(given, dict) else ():
             if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?e[-+]?\d+", value, re.I):
                 span = recipe.value_span(key, str(name))
-                if written(recipe, span) == value:  # not quoted: meant as a number
-                    hint = f"{name}: {scientific(float(value))}"
-                    yield Finding(
-                        span, f"{value} is text here: a number needs a point and a sign", hint
-                    )
+                if recipe.written(span) == value:  # not quoted: meant as a number
+                    number = scientific(float(value))
+                    fact = f"{value} is text here: a number needs a point and a sign"
+                    fix = write(span, number, safe=float(number) == float(value))
+                    yield Finding(span, fact, f"{name}: {number}", fix=fix)
 
 
 def numbers(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float]]:
@@ -116,19 +120,6 @@ def numbers(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
             yield from numbers(child, (*path, str(index)))
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield path, value
-
-
-def written(recipe: Recipe, span: Span) -> str:
-    """Return the text at a place."""
-    lines = _lines(recipe.texts.get(span.file, ""))
-    if span.line > len(lines):
-        return ""
-    return lines[span.line - 1][span.column - 1 : span.end_column - 1]
-
-
-@lru_cache(maxsize=4)
-def _lines(text: str) -> list[str]:
-    return BREAK.split(text)
 
 
 RULES = (octal_number, number_in_base_60, number_as_text)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
-from launcher.diagnostics import Code, Diagnostic, Severity
+from launcher.diagnostics import Code, Diagnostic, Severity, delete, write
 from launcher.recipe import Recipe
 from launcher.redact import HIDDEN, is_secret_name
-from launcher.schema.nearest import nearest_key
+from launcher.schema.nearest import is_certain, nearest_key
 from launcher.schema.validator import Error, errors, is_number, schema
 from launcher.schema.wording import cut, dotted, either, example, expected, shown
 
@@ -78,14 +79,17 @@ def _explain(recipe: Recipe, error: Error) -> Iterator[Diagnostic]:
 
 
 def _unknown_keys(recipe: Recipe, error: Error, path: Path) -> Iterator[Diagnostic]:
-    known = error.schema["properties"]
+    known, given = error.schema["properties"], error.instance
     where = f" in {dotted(path)}" if path else ""
-    for number, key in enumerate(key for key in error.instance if key not in known):
+    for number, key in enumerate(key for key in given if key not in known):
         span = recipe.key_span(*path, str(key))
         if isinstance(key, str):
             near = nearest_key(key, known) if number < MAX_SUGGESTIONS else ""
             hint = f'did you mean "{near}"?' if near else _elsewhere(key, path)
-            yield UNKNOWN.at(span, f'unknown key "{cut(key)}"{where}', hint)
+            fix = delete(span, safe=False)
+            if near and near not in given:
+                fix = write(span, near, safe=is_certain(key, near, known))
+            yield UNKNOWN.at(span, f'unknown key "{cut(key)}"{where}', hint, fix=fix)
         else:
             fact = f"a key{where} is read as {shown(key)}, not as text"
             hint = "write a name that axolotl knows; quote it if it is meant as text"
@@ -99,11 +103,17 @@ def _elsewhere(key: str, path: Path) -> str:
 
 
 def _missing_keys(recipe: Recipe, error: Error, path: Path) -> Iterator[Diagnostic]:
-    where = dotted(path)
+    where, known = dotted(path), error.schema["properties"]
     for key in error.validator_value:
-        if key not in error.instance:
-            hint = f"add {key}: {example(key, error.schema['properties'].get(key, {}))}"
+        if key not in error.instance and not _is_misspelt(key, error.instance, known):
+            hint = f"add {key}: {example(key, known.get(key, {}))}"
             yield MISSING.at(recipe.key_span(*path), f'{where} has no "{key}"', hint)
+
+
+def _is_misspelt(key: str, given: Iterable[object], known: Collection[str]) -> bool:
+    """Whether a missing key stands there under a name that can only be this one misspelt."""
+    unknown = islice((name for name in given if name not in known), MAX_SUGGESTIONS)
+    return any(isinstance(name, str) and is_certain(name, key, known) for name in unknown)
 
 
 def _explain_union(recipe: Recipe, error: Error, path: Path) -> Iterator[Diagnostic]:
@@ -144,28 +154,36 @@ def _wrong_type(recipe: Recipe, value: object, nodes: list[Any], path: Path) -> 
         return SWITCH.at(recipe.value_span(*path), fact, hint)
     fact = f"{where} is {shown(value)}; expected {either(words)}"
     if value is None and path[-1] not in schema()["required"]:
-        return TYPE.at(recipe.key_span(*path), fact, "give a value, or delete the line")
-    return TYPE.at(recipe.value_span(*path), fact, _right_type(value, words))
+        span = recipe.key_span(*path)
+        return TYPE.at(span, fact, "give a value, or delete the line", fix=delete(span, safe=False))
+    span = recipe.value_span(*path)
+    hint, text = _right_type(value, words, recipe.written(span))
+    certain = not text.startswith("[")
+    return TYPE.at(span, fact, hint, fix=write(span, text, safe=certain) if text else None)
 
 
-def _right_type(value: object, words: list[str]) -> str:
-    """Return how the value is written in a type that is expected; empty where nothing is likely."""
+def _right_type(value: object, words: list[str], typed: str) -> tuple[str, str]:
+    """Return how a value, that was ``typed`` so, is written in a type that is expected: the hint,
+    and the text to write; empty where nothing is likely.
+    """
+    quoted = f'"{typed}"' if typed.replace(".", "").replace("-", "").isalnum() else ""
     match value:
         case None:
-            return "give a value"
+            return "give a value", ""
         case list() | dict():
-            return ""
+            return "", ""
         case bool() if "text" in words:
-            return f"quote it: YAML reads a bare yes, no, on, off as {shown(value)}"
+            return f"quote it: YAML reads a bare yes, no, on, off as {shown(value)}", quoted
         case str() if "a whole number" in words and is_number(value):
             number = float(value)
-            return f"write it out: {int(number)}" if number.is_integer() else ""
+            whole = str(int(number)) if number.is_integer() else ""
+            return f"write it out: {whole}" if whole else "", whole
     if "text" in words:
-        return f'quote it if it is meant as text: "{cut(str(value))}"'
+        return f'quote it if it is meant as text: "{cut(str(value))}"', quoted
     if "a list" in words:
         entry = json.dumps(cut(value)) if isinstance(value, str) else shown(value)
-        return f"make it a list: [{entry}]"
-    return ""
+        return f"make it a list: [{entry}]", f"[{typed}]"
+    return "", ""
 
 
 def _wrong_value(recipe: Recipe, error: Error, path: Path) -> Diagnostic:
@@ -185,5 +203,8 @@ def _wrong_value(recipe: Recipe, error: Error, path: Path) -> Diagnostic:
 
 def _not_among(recipe: Recipe, value: object, choices: list[str], path: Path) -> Diagnostic:
     near = nearest_key(str(value), choices)
+    span, fix = recipe.value_span(*path), None
+    if near and isinstance(value, str):
+        fix = write(span, near, safe=is_certain(value, near, choices))
     fact = f"{dotted(path)} is {shown(value)}; expected one of {', '.join(choices)}"
-    return VALUE.at(recipe.value_span(*path), fact, f'did you mean "{near}"?' if near else "")
+    return VALUE.at(span, fact, f'did you mean "{near}"?' if near else "", fix=fix)

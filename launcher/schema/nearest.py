@@ -32,9 +32,17 @@ OTHER_TOOLS: Mapping[str, str] = {
     "train_on_split": "split",
 }
 
+# The longest key has 39 letters; the time to compare grows with the square of the length.
+MAX_LENGTH = 100
+SURE_LENGTH = 4  # shorter names are too near to each other
 
-def nearest_key(unknown: str, known: Iterable[str]) -> str:
-    """Return the known key that was probably meant, or an empty string."""
+
+def nearest_key(unknown: str, known: Iterable[str], cutoff: float = 0.75) -> str:
+    """Return the known key that was probably meant, or an empty string. ``cutoff`` is the least
+    likeness, as difflib measures it.
+    """
+    if len(unknown) > MAX_LENGTH:
+        return ""
     candidates = list(known)
     other = OTHER_TOOLS.get(unknown, "")
     if other in candidates:
@@ -45,8 +53,32 @@ def nearest_key(unknown: str, known: Iterable[str]) -> str:
     swapped = [key for key in candidates if sorted(key) == sorted(unknown)]
     if swapped:
         return swapped[0]
-    near = difflib.get_close_matches(unknown, candidates, n=1, cutoff=0.75)
+    near = difflib.get_close_matches(unknown, candidates, n=1, cutoff=cutoff)
     return near[0] if near else ""
+
+
+def is_certain(unknown: str, meant: str, known: Iterable[str]) -> bool:
+    """Return whether ``unknown`` can only be ``meant`` misspelt: the same letters with other dashes
+    or capitals, or one slip of the keyboard away from it and from no other name.
+    """
+    if _squeeze(unknown) == _squeeze(meant):
+        return True
+    slips = (key for key in known if _one_slip(_squeeze(unknown), _squeeze(key)))
+    return len(meant) >= SURE_LENGTH and list(slips) == [meant]
+
+
+def _one_slip(one: str, other: str) -> bool:
+    """Whether one letter was left out, added, mistyped, or swapped with its neighbour."""
+    start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+    if start is None:
+        return abs(len(one) - len(other)) == 1
+    left, right = one[start:], other[start:]
+    return (
+        left[1:] == right[1:]
+        or left[1:] == right
+        or left == right[1:]
+        or (left[:2] == right[1::-1] and left[2:] == right[2:])
+    )
 
 
 def _squeeze(key: str) -> str:

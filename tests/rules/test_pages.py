@@ -12,7 +12,7 @@ from least import HERE, codes, merged
 from launcher.recipe import BLOCK
 from launcher.rules import RULES
 from launcher.rules.rule import Rule
-from launcher.upstream import verdicts
+from launcher.upstream import Question, verdicts
 
 NAMES = [rule.code.name for rule in RULES]
 
@@ -65,5 +65,6 @@ def test_what_to_use_instead_is_silent(rule: Rule) -> None:
 def test_axolotl_passes_what_to_use_instead() -> None:
     settings = [yaml.safe_load(merged(sections(rule)[2])) for rule in RULES]
     plain = [{key: value for key, value in one.items() if key != BLOCK} for one in settings]
-    errors = dict(zip(NAMES, (verdict.error for verdict in verdicts(plain)), strict=True))
-    assert errors == dict.fromkeys(NAMES, "")
+    found = verdicts([Question(one) for one in plain])
+    errors = dict(zip(NAMES, (verdict.errors for verdict in found), strict=True))
+    assert errors == dict.fromkeys(NAMES, ())

@@ -1,6 +1,6 @@
 """What rules must know of the pinned stack: names, keys, templates, without importing any of it.
 
-`launcher.schema.facts` derives all of it from the installed code and writes schemas/facts.json.
+`launcher.facts.derive` derives all of it from the installed code and writes schemas/facts.json.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from launcher.facts.types import Loaded, PreferenceTypes, SupervisedTypes
 from launcher.recipe import pack_folder
-from launcher.schema.facts_lookup import Loaded, PreferenceTypes, SupervisedTypes
 
 SUPERVISED = "sft"  # the method of a recipe without `rl`
 
@@ -47,6 +47,11 @@ class Plugin:
     names: frozenset[str]
     keys: frozenset[str]
     importable: bool
+
+    @property
+    def full_name(self) -> str:
+        """The shortest name that says whose plugin it is."""
+        return min(self.names, key=lambda name: (not name.startswith("axolotl."), len(name), name))
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,7 @@ class Facts:
     optimizers: Mapping[str, Optimizer]
     optimizers_without_branch: frozenset[str]
     schedulers: Mapping[str, Scheduler]
+    adapters: Mapping[str, str | None]  # the integration that brings it, none for axolotl's own
     plugins: Mapping[str, Plugin]
     templates: Templates
     supervised_types: SupervisedTypes
@@ -168,6 +174,7 @@ def _facts(data: Mapping[str, Any]) -> Facts:
         optimizers={name: _optimizer(value) for name, value in data["optimizers"].items()},
         optimizers_without_branch=frozenset(data["optimizers_without_branch"]),
         schedulers={name: _scheduler(value) for name, value in data["schedulers"].items()},
+        adapters=data["adapters"],
         plugins={name: _plugin(value) for name, value in data["plugins"].items()},
         templates=_templates(data["chat_templates"]),
         supervised_types=_supervised(data["supervised_types"]),

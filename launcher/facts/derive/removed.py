@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from launcher.schema.facts_transfers import ANYTHING, schema_functions
+from launcher.facts.derive.transfers import ANYTHING, schema_functions
 
 JSON = dict[str, Any]
 

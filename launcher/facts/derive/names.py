@@ -10,7 +10,7 @@ import pkgutil
 from collections.abc import Iterator
 from typing import Any
 
-from launcher.schema.facts_source import package, strings
+from launcher.facts.derive.source import package, strings
 
 JSON = dict[str, Any]
 
@@ -75,6 +75,29 @@ def schedulers() -> JSON:
         for name in SchedulerType
     }
     return found | {name: {"one_of": [], "evaluation": False} for name in own}
+
+
+def adapters() -> JSON:
+    """Return name -> the integration whose plugin brings the adapter, none for axolotl's own.
+
+    ``load_adapter`` (loaders/adapter.py) compares with its own names, and asks the plugins for
+    their ``AdapterCapabilities`` then.
+    """
+    source = package("axolotl")
+    (function,) = source.modules["axolotl.loaders.adapter"].definitions["load_adapter"]
+    tests = [node.test for node in ast.walk(function) if isinstance(node, ast.If)]
+    own = {name for test in tests if "adapter" in ast.unparse(test) for name in strings(test)}
+    brought = {
+        name: module.split(".")[2]
+        for module, found in source.modules.items()
+        if module.startswith("axolotl.integrations.")
+        for definitions in found.definitions.values()
+        for definition in definitions
+        for node in ast.walk(definition)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "AdapterCapabilities"
+        for name in strings(node)
+    }
+    return {name: None for name in own} | brought
 
 
 def plugins() -> JSON:

@@ -9,9 +9,9 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from launcher.schema.facts_conditions import SUPERVISED
-from launcher.schema.facts_readers import INTEGRATIONS, LOADERS, Analysis
-from launcher.schema.facts_source import Name, dotted, package
+from launcher.facts.derive.conditions import SUPERVISED
+from launcher.facts.derive.readers import INTEGRATIONS, LOADERS, Analysis
+from launcher.facts.derive.source import Name, dotted, package
 
 JSON = dict[str, Any]
 STRATEGIES = LOADERS[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from launcher.schema.facts_source import dotted
+from launcher.facts.derive.source import dotted
 
 SUPERVISED = "sft"  # no `rl`: reward models and pretraining too
 Methods = frozenset[str]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from launcher.schema.facts_conditions import (
+from launcher.facts.derive.conditions import (
     Methods,
     is_arguments,
     is_config,
@@ -16,7 +16,7 @@ from launcher.schema.facts_conditions import (
     loops_over_keys,
     split,
 )
-from launcher.schema.facts_source import Name, Package, dotted, strings
+from launcher.facts.derive.source import Name, Package, dotted, strings
 
 Place = tuple[Name, Methods]  # a definition, and the methods under which a spot in it runs
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 
-from launcher.schema.facts_conditions import Methods
-from launcher.schema.facts_readers import is_schema
-from launcher.schema.facts_source import package
+from launcher.facts.derive.conditions import Methods
+from launcher.facts.derive.readers import is_schema
+from launcher.facts.derive.source import package
 
 ANYTHING = "*"  # assigns something that is no key, or a key that cannot be told
 

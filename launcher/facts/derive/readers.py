@@ -13,9 +13,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from launcher.schema.facts_conditions import SUPERVISED, Methods
-from launcher.schema.facts_source import MODULE_LEVEL, Name, Package, package
-from launcher.schema.facts_visitor import Findings, Subject, Visitor
+from launcher.facts.derive.conditions import SUPERVISED, Methods
+from launcher.facts.derive.source import MODULE_LEVEL, Name, Package, package
+from launcher.facts.derive.visitor import Findings, Subject, Visitor
 
 # Their load() imports a sibling module by the name in a dataset's `type`, so no reference is to be
 # seen: axolotl/prompt_strategies/__init__.py and base.py.
