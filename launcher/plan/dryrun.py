@@ -69,6 +69,7 @@ def _request(job: Job, config: Mapping[str, Any]) -> dict[str, Any]:
         "double": job.double_quantization,
         "half": job.weight_bytes == 2,
         "autocast": job.autocast,
+        "eager": job.attention is Attention.EAGER,
         "checkpointing": job.checkpointing is Checkpointing.BLOCKS,
         "accumulates": job.accumulation > 1,
         "optimizer": {
@@ -104,8 +105,8 @@ def _cannot(job: Job) -> str:
         return "it knows one GPU"
     if job.method is Method.LORA8:
         return "8-bit layers run on a GPU alone"
-    if job.attention is not Attention.FLASH:
-        return "it stands in for FlashAttention alone"
+    if job.attention is Attention.MASKED:
+        return "torch's efficient attention runs on a GPU alone"
     if job.checkpointing is Checkpointing.OFFLOADED:
         return "it knows no host memory"
     return ""

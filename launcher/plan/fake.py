@@ -103,7 +103,9 @@ def _model(asked: Mapping[str, Any]) -> Any:
     config = AutoConfig.for_model(**asked["config"])
     torch.set_default_dtype(torch.bfloat16 if asked["half"] else torch.float32)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, attn_implementation=NAME)
+        model = AutoModelForCausalLM.from_config(
+            config, attn_implementation="eager" if asked["eager"] else NAME
+        )
     torch.set_default_dtype(torch.float32)
     model.tie_weights()
     model.train()
