@@ -57,8 +57,9 @@ fix: .venv/.installed ## Repair what can be repaired
 schema: .venv/.installed ## Generate schemas/recipe.schema.json from the pinned axolotl
 	$(BIN)/axr schema
 
-plan-accuracy: .venv/.installed ## How well the plan predicts memory that others measured
+plan-accuracy: .venv/.installed ## How well the plan predicts what others measured
 	@$(BIN)/python tests/benchmarks/plan_accuracy.py $(ARGS)
+	@$(BIN)/python tests/benchmarks/throughput_accuracy.py $(ARGS)
 
 lock: $(UV) ## Resolve pyproject.toml into the hashed locks in requirements/
 	requirements/lock.sh $(UV)
