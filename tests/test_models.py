@@ -14,7 +14,8 @@ import pytest
 from launcher import recipe
 from launcher.diagnostics import LauncherError
 from launcher.models import SUPPORTED, UnsupportedModel, fetch, find, from_config
-from launcher.models.find import cache_folder, shipped
+from launcher import hub_cache
+from launcher.models.find import shipped
 
 NOWHERE = {"HF_HUB_CACHE": "/nonexistent"}
 SHAPE = {
@@ -164,7 +165,7 @@ def test_the_cache_is_read_by_its_refs(tmp_path: Path) -> None:
     ],
 )
 def test_where_the_cache_lies(environ: dict[str, str], folder: str) -> None:
-    assert str(cache_folder(environ)) == folder
+    assert str(hub_cache.folder(environ)) == folder
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "\x00"])
