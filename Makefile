@@ -62,8 +62,9 @@ fuzz: .venv/fuzz/.installed ## Look for files on which axr validate fails, for S
 	PYTHONPATH=tests:.venv/fuzz $(BIN)/python -m fuzz.fuzz_validate -max_total_time=$(SECONDS) -max_len=16384 \
 		-timeout=20 -artifact_prefix=$(CURDIR)/.venv/fuzz/ .venv/fuzz/corpus recipes tests/cases/ok tests/cases/err tests/fuzz/found
 
-plan-accuracy: .venv/.installed ## How well the plan predicts memory that others measured
+plan-accuracy: .venv/.installed ## How well the plan predicts what others measured
 	@$(BIN)/python tests/benchmarks/plan_accuracy.py $(ARGS)
+	@$(BIN)/python tests/benchmarks/throughput_accuracy.py $(ARGS)
 
 lock: $(UV) ## Resolve pyproject.toml into the hashed locks in requirements/
 	requirements/lock.sh $(UV)
