@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from launcher import recipe
+from launcher import hub_cache, recipe
 from launcher.diagnostics import LauncherError
 from launcher.models import SUPPORTED, UnsupportedModel, fetch, find, from_config
-from launcher import hub_cache
 from launcher.models.find import shipped
 
 NOWHERE = {"HF_HUB_CACHE": "/nonexistent"}
