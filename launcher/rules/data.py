@@ -11,8 +11,8 @@ from typing import Any
 from launcher import facts
 from launcher.diagnostics import Severity, delete
 from launcher.facts.types import Kind
+from launcher.files import exists, is_folder
 from launcher.recipe import Recipe, located
-from launcher.rules.files import exists, is_folder
 from launcher.rules.hub import is_repository
 from launcher.rules.names import method, misnamed
 from launcher.rules.rule import Finding, Findings, rule
