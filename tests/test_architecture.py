@@ -211,6 +211,8 @@ sys.exit(code)
         ("validate", "--help"),
         ("train", "--help"),
         ("demo", "--help"),
+        ("plan", "qwen25-sft"),
+        ("plan", "qwen25-sft", "--compare"),
         ("schema", "--help"),
         ("train", "qwen25-sft", "--dry-run"),
         ("train", "smollm2-dpo", "learning_rate=1.0e-5", "--cpu", "--dry-run"),
