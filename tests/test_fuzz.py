@@ -4,13 +4,14 @@ all recipes and cases, what once failed (fuzz/found), and the first thousand mut
 
 from __future__ import annotations
 
+import math
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fuzz import mutate, target
+from fuzz.slow import SLOW, START
 
 from launcher import recipe
 from launcher.diagnostics import Diagnostic
@@ -21,8 +22,6 @@ ROOT = Path(__file__).parent.parent
 FOUND = sorted((ROOT / "tests" / "fuzz" / "found").glob("*.yaml"))
 SEEDS = [*recipe.shipped(), *sorted((ROOT / "tests" / "cases").glob("*/*.yaml")), *FOUND]
 
-START = "base_model: a\nlearning_rate: 1.0e-5\n"
-
 Examine = Callable[[bytes], list[Diagnostic]]
 
 
@@ -31,7 +30,8 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Examine:
     monkeypatch.chdir(tmp_path)
     target.furnish(tmp_path)
     target.warm_up()
-    return lambda data: target.examine(data, tmp_path)
+    # How long a file takes on a machine that does other things says nothing.
+    return lambda data: target.examine(data, tmp_path, seconds=math.inf)
 
 
 @pytest.mark.timeout(20)  # one that waits for a pipe waits for ever
@@ -73,34 +73,13 @@ def test_any_name_of_a_file(examine: Examine, name: str) -> None:
         assert not [p for p in problems if p.code == "Y101"], problems
 
 
-def filled(unit: str, head: str = START) -> str:
-    """Repeat a line with a number in it until the file is as large as one may be."""
-    count = (MAX_BYTES - len(head)) // len(unit.format(10000))
-    return head + "".join(unit.format(10000 + number) for number in range(count))
-
-
-SLOW = {
-    "misspelt keys": filled("lora_r_{}: 1\n"),
-    "one long key": f"{START}? {'lora_r' * 20000}\n: 1\n",
-    "data sets": filled(" - path: x{}.json\n", f"{START}rl: dpo\ntest_datasets:\n"),
-    "keys of a data set": filled("   k{}: 1\n", f"{START}datasets:\n - path: a\n   type: alpaca\n"),
-    "plugins": filled("- a.b{}\n", f"{START}plugins:\n"),
-    "secrets": filled("hub_token{}: abcdefghij\n"),
-    "tokens": f"{START}seed: {'hf_aaaaaaaaaaaaaaa ' * 6000}",
-    "assignments": f"{START}seed: '{'token= ' * 17000}'",
-    "aliases of a long text": f"{START}x: &a {'${HOME}' * 7000}\ny: [{'*a,' * 20000}]",
-    "aliases of a data set": f"{START}a: &a {{path: b}}\ndatasets: [{'*a,' * 40000}]",
-    "base 60": f"{START}seed: 1{':00' * 40000}",
-    "base 16": f"{START}base_model: 0x{'f' * 120000}",
-}
-
-
+@pytest.mark.timeout(60)  # what took minutes once; tests/benchmarks/bench_hostile.py says how long
 @pytest.mark.parametrize("name", SLOW)
 def test_files_that_take_long(examine: Examine, tmp_path: Path, name: str) -> None:
-    """``examine`` holds the time; a problem for every line is the worst."""
+    """A problem for every line is the worst; a megabyte is not even parsed."""
     assert len(SLOW[name]) <= MAX_BYTES
     examine(SLOW[name].encode())
-    (tmp_path / "large.yaml").write_text(SLOW[name] * 9)  # a megabyte is not even parsed
-    begin = time.process_time()
-    validate(recipe.load(tmp_path / "large.yaml"))
-    assert time.process_time() - begin < 0.5
+    (tmp_path / "large.yaml").write_text(SLOW[name] * 9)
+    read = recipe.load(tmp_path / "large.yaml")
+    assert [problem.code for problem in validate(read)] == ["Y107"]
+    assert read.texts == {str(tmp_path / "large.yaml"): ""}

@@ -15,7 +15,7 @@ from launcher.hardware import Gpu
 from launcher.plan import links, work
 from launcher.plan.job import Job, Shard
 from launcher.plan.links import Cluster
-from launcher.plan.work import PINNED, Code, Flops
+from launcher.plan.work import PINNED, Stack, Flops
 
 # Share of the data sheet's speed that large bf16 matrix products reach. Fitted: on 174 rows of the
 # A100, on 8 of the H100. Ada's workstation and data-center cards have a power limit far below what
@@ -132,7 +132,7 @@ def speed(
     gpu: Gpu,
     *,
     cluster: Cluster | None = None,
-    code: Code = PINNED,
+    code: Stack = PINNED,
     sample: float | None = None,
 ) -> Speed:
     """Return how fast ``job`` runs on GPUs of one kind. ``sample``: mean tokens of a sample in
@@ -168,7 +168,7 @@ def _overlap(times: Times) -> float:
     return float(sum(part**OVERLAP for part in parts) ** (1 / OVERLAP))
 
 
-def _times(job: Job, gpu: Gpu, cluster: Cluster, flops: Flops, code: Code) -> Times:
+def _times(job: Job, gpu: Gpu, cluster: Cluster, flops: Flops, code: Stack) -> Times:
     rate = products(gpu) * gpu.tflops * 1e12
     memory = gpu.bandwidth * 1e9 * MEMORY
     link = links.speed_of_link(gpu, job.sharding.world, cluster)

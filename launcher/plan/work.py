@@ -47,7 +47,7 @@ Bytes = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Code:
+class Stack:
     """How code differs from the pinned stack: bytes moved to dequantize a weight, bytes per logit,
     ``rope`` fused or not (None: as the norm is). ``compiled``: torch.compile fuses what it can.
     """
@@ -58,7 +58,7 @@ class Code:
     compiled: bool = False
 
 
-PINNED = Code()
+PINNED = Stack()
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _width(job: Job) -> int:
     return job.tokens if job.packed else job.sequence_len
 
 
-def traffic(job: Job, code: Code = PINNED) -> float:
+def traffic(job: Job, code: Stack = PINNED) -> float:
     """Return the bytes that a micro step moves through GPU memory outside matrix products, and in
     reading the weights.
     """
@@ -160,7 +160,7 @@ def operands(job: Job) -> float:
     return job.tokens * once * (passes(job) + (2 if job.adapter is None else 1))
 
 
-def _block(job: Job, code: Code) -> Iterator[tuple[float, Bytes]]:
+def _block(job: Job, code: Stack) -> Iterator[tuple[float, Bytes]]:
     """Yield for each kind of kernel in a block the elements per token and the bytes of each."""
     model, kernels = job.model, job.kernels
     fused = kernels.rms_norm or code.compiled
@@ -198,7 +198,7 @@ def _adapter(job: Job, linear: Linear, fused: bool) -> Iterator[tuple[float, Byt
         yield linear.inputs, LORA_DROPOUT
 
 
-def _logits(job: Job, code: Code) -> float:
+def _logits(job: Job, code: Stack) -> float:
     """Return the bytes per token that the loss moves; cut cross entropy keeps them on the chip."""
     if job.loss is Loss.CUT:
         return 0.0
@@ -208,7 +208,7 @@ def _logits(job: Job, code: Code) -> float:
     return job.model.vocabulary * (each if code.logit is None else code.logit)
 
 
-def _weights(job: Job, code: Code) -> float:
+def _weights(job: Job, code: Stack) -> float:
     """Return the bytes of reading the weights for each pass, of making them ready, and of writing
     gradients, which accumulation reads and adds to.
     """
@@ -223,7 +223,7 @@ def _weights(job: Job, code: Code) -> float:
     return moved + added * job.trained * job.trained_bytes
 
 
-def launches(job: Job, code: Code = PINNED) -> float:
+def launches(job: Job, code: Stack = PINNED) -> float:
     """Return the kernels that a micro step launches from the host."""
     block: float = KERNELS_FUSED if job.kernels.rms_norm or code.compiled else KERNELS
     if job.adapter is not None:

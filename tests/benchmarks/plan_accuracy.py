@@ -112,7 +112,8 @@ def table(found: list[Row]) -> str:
 
 
 def main() -> None:
-    found = rows()
+    files = [Path(arg) for arg in sys.argv[1:] if not arg.startswith("-")]
+    found = rows(*files)
     print(table(found))
     if "-v" in sys.argv:
         for row in sorted(found, key=lambda row: (row.source, row.name)):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import throughput_history
+from plan_accuracy import percentile
 
 from launcher.plan.speed import Band, Speed
 
@@ -56,12 +57,6 @@ def runs(file: Path = DATA) -> list[Run]:
         for row in rows
         if (forecast := throughput_history.forecast(row)) is not None
     ]
-
-
-def percentile(values: Iterable[float], share: float) -> float:
-    """Return the smallest value that ``share`` of the values do not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def errors(found: Iterable[Run]) -> tuple[int, float, float, float]:

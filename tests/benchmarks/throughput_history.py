@@ -28,7 +28,7 @@ from launcher.plan.job import (
     Sharding,
 )
 from launcher.plan.speed import Speed, speed
-from launcher.plan.work import PINNED, Code
+from launcher.plan.work import PINNED, Stack
 
 Row = Mapping[str, str]
 
@@ -142,7 +142,7 @@ def _gpu(row: Row) -> Gpu:
     return gpu
 
 
-def _code(row: Row) -> Code:
+def _code(row: Row) -> Stack:
     habit, kernels = HABITS.get(row["source"], Habit()), row["kernels"]
     # torchtune's table adds one technique a row: torch.compile comes after the first two.
     compiled = habit.compiled and not any(word in kernels for word in ("baseline", "packed"))

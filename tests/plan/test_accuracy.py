@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import throughput_accuracy
 from plan_accuracy import Row, errors, rows, table, verdicts
 
 from launcher.plan.memory import Verdict
@@ -43,3 +46,13 @@ def test_what_ran_is_seldom_called_too_large(found: list[Row]) -> None:
 def test_the_table_names_every_source(found: list[Row]) -> None:
     text = table(found)
     assert all(row.source in text for row in found if row.measured is not None)
+
+
+def test_readme_states_these_errors(found: list[Row]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    block = readme.split("```text\nruns  ", 1)[1].split("```", 1)[0].splitlines()[1:]
+    speeds = throughput_accuracy.table(throughput_accuracy.runs())
+    measured = {*table(found).splitlines(), *speeds.splitlines()}
+    stated = [line for line in block if line]
+    assert len(stated) >= 12
+    assert [line for line in stated if line not in measured] == []
