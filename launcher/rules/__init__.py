@@ -13,6 +13,7 @@ from launcher.rules import (
     names,
     objective,
     precision,
+    refusals,
     resume,
     security,
     yaml11,
@@ -33,5 +34,6 @@ SUBJECTS = (
     distributed,
     hub,
     resume,
+    refusals,
 )
 RULES: tuple[Rule, ...] = tuple(rule for subject in SUBJECTS for rule in subject.RULES)
