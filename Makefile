@@ -14,10 +14,10 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 LOCKS := $(wildcard requirements/*.txt)
 
-.PHONY: help setup demo train dry-run validate list test check lint fix schema lock clean
+.PHONY: help setup demo train dry-run validate list test check lint fix schema plan-accuracy lock clean
 
 help: ## Print this
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.installed ## Install everything into .venv (TORCH_BACKEND=auto|cpu|cu126|cu130)
 
@@ -56,6 +56,9 @@ fix: .venv/.installed ## Repair what can be repaired
 
 schema: .venv/.installed ## Generate schemas/recipe.schema.json from the pinned axolotl
 	$(BIN)/axr schema
+
+plan-accuracy: .venv/.installed ## How well the plan predicts memory that others measured
+	@$(BIN)/python tests/benchmarks/plan_accuracy.py $(ARGS)
 
 lock: $(UV) ## Resolve pyproject.toml into the hashed locks in requirements/
 	requirements/lock.sh $(UV)

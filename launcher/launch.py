@@ -13,9 +13,8 @@ from typing import Any
 from launcher import cpu, runs
 from launcher.cpu import Change
 from launcher.node import Machine
-from launcher.preflight import accumulation_steps, micro_batch, overridden
 from launcher.recipe import Recipe, located
-from launcher.rules.batch import replicas
+from launcher.rules.batch import accumulation_steps, micro_batch, overridden, replicas
 from launcher.runs import RunFolder
 
 PLUGIN = "launcher.plugin.RunPlugin"

@@ -11,7 +11,15 @@ from launcher import cpu
 from launcher.diagnostics import Code, Diagnostic, Severity
 from launcher.node import Machine, Node
 from launcher.recipe import BLOCK, Recipe
-from launcher.rules.batch import accumulation, nearest_batches, replicas, whole
+from launcher.rules.batch import (
+    accumulation,
+    accumulation_steps,
+    micro_batch,
+    nearest_batches,
+    overridden,
+    replicas,
+    whole,
+)
 
 SECRET_UNSET = Code(
     "L101",
@@ -42,28 +50,6 @@ def check(
         *(_cpu_problems(recipe, node, cpu_allowed) if machine.on_cpu else ()),
         *_indivisible_batch(recipe, machine.processes),
     ]
-
-
-def accumulation_steps(recipe: Recipe, processes: int) -> int | None:
-    """Return the steps that keep the recipe's global batch on so many processes.
-
-    None where the recipe states no global batch, where it does not divide, and where the command
-    line gives the steps itself.
-    """
-    total, micro = whole(recipe.block.get("global_batch_size")), micro_batch(recipe)
-    if total < 1 or micro < 1 or "gradient_accumulation_steps" in overridden(recipe):
-        return None
-    return accumulation(total, micro, replicas(recipe, processes))
-
-
-def micro_batch(recipe: Recipe) -> int:
-    """Return the samples that one GPU takes at a time; 0 where the recipe says nothing or less."""
-    return max(0, whole(recipe.settings.get("micro_batch_size", 1)))
-
-
-def overridden(recipe: Recipe) -> set[str]:
-    """Return the keys that the command line gives."""
-    return {text.partition("=")[0] for text in recipe.overrides}
 
 
 def _missing_secrets(recipe: Recipe, environ: Mapping[str, str]) -> Iterator[Diagnostic]:

@@ -8,8 +8,9 @@ from launcher import recipe as recipes
 from launcher import source
 from launcher.diagnostics import Diagnostic
 from launcher.node import Machine, Node
-from launcher.preflight import accumulation_steps, check, micro_batch
+from launcher.preflight import check
 from launcher.recipe import BLOCK, Recipe
+from launcher.rules.batch import accumulation_steps, micro_batch
 
 GPUS = Machine(8, on_cpu=False)
 CPU = Machine(1, on_cpu=True)

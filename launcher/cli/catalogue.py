@@ -12,7 +12,7 @@ import click
 from launcher import recipe as recipes
 from launcher.cli import console
 from launcher.diagnostics import LauncherError, has_errors
-from launcher.preflight import micro_batch
+from launcher.rules.batch import micro_batch
 from launcher.recipe import Recipe
 from launcher.rules.batch import whole
 from launcher.validate import validate

@@ -35,6 +35,28 @@ def replicas(recipe: Recipe, world_size: int) -> int:
     return max(1, world_size // context // tensor)
 
 
+def accumulation_steps(recipe: Recipe, processes: int) -> int | None:
+    """Return the steps that keep the recipe's global batch on so many processes.
+
+    None where the recipe states no global batch, where it does not divide, and where the command
+    line gives the steps itself.
+    """
+    total, micro = whole(recipe.block.get("global_batch_size")), micro_batch(recipe)
+    if total < 1 or micro < 1 or "gradient_accumulation_steps" in overridden(recipe):
+        return None
+    return accumulation(total, micro, replicas(recipe, processes))
+
+
+def micro_batch(recipe: Recipe) -> int:
+    """Return the samples that one GPU takes at a time; 0 where the recipe says nothing or less."""
+    return max(0, whole(recipe.settings.get("micro_batch_size", 1)))
+
+
+def overridden(recipe: Recipe) -> set[str]:
+    """Return the keys that the command line gives."""
+    return {text.partition("=")[0] for text in recipe.overrides}
+
+
 @rule("R201", "global-batch-mismatch", Severity.ERROR)
 def global_batch_size(recipe: Recipe) -> Findings:
     """``global_batch_size`` is not micro batch x gradient accumulation x GPUs.

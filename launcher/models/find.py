@@ -1,0 +1,130 @@
+"""Where a model's config.json comes from: a folder, the Hub's cache on this machine, the shipped
+table; from the Hub itself only where that is asked for (`fetch`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from launcher import hub_cache
+from launcher.diagnostics import LauncherError
+from launcher.models.facts import ModelFacts, from_config
+from launcher.recipe import pack_folder
+
+ENDPOINT = "https://huggingface.co"
+TIMEOUT = 10.0  # seconds
+LARGEST = 4 * 2**20  # bytes; a config.json has some kilobytes
+
+
+def find(name: str, environ: Mapping[str, str], *, revision: str = "main") -> ModelFacts:
+    """Return the facts of the model that ``base_model: name`` loads, without a network.
+
+    Raises ``LauncherError`` where nothing here knows it, ``UnsupportedModel`` where it is known and
+    has no formulas.
+    """
+    for config, source in (
+        _in_folder(Path(name)),
+        _in_cache(name, revision, environ),
+        (shipped().get(name), "shipped table"),
+    ):
+        if config is not None:
+            return from_config(name, config, source)
+    hint = "give the folder of a copy, or let it be fetched from the Hub"
+    raise LauncherError(f'the shape of the model "{name}" is not known here', hint, exit_code=1)
+
+
+@lru_cache(maxsize=1)
+def shipped() -> dict[str, dict[str, Any]]:
+    """Return the config.json essentials that ship with the package, by model name."""
+    text = (pack_folder("schemas") / "models.json").read_text(encoding="utf-8")
+    families = json.loads(text)["families"]
+    return {name: entry["config"] for entry in families for name in entry["names"]}
+
+
+def _in_folder(folder: Path) -> tuple[dict[str, Any] | None, str]:
+    file = folder / "config.json"
+    return (_read(file), f"{file}") if file.is_file() else (None, "")
+
+
+def _in_cache(
+    name: str, revision: str, environ: Mapping[str, str]
+) -> tuple[dict[str, Any] | None, str]:
+    file = hub_cache.find("models", name, "config.json", environ, revision=revision)
+    return (_read(file), f"Hub cache, commit {file.parent.name[:7]}") if file else (None, "")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return _mapping(file.read_bytes(), str(file))
+    except OSError as problem:
+        raise LauncherError(f"{file} cannot be read: {problem.strerror}", exit_code=1) from None
+
+
+def _mapping(data: bytes, place: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        raise LauncherError(f"{place} is not JSON", exit_code=1) from None
+    if not isinstance(value, dict):
+        raise LauncherError(f"{place} is not a JSON object", exit_code=1)
+    return value
+
+
+def fetch(
+    name: str, environ: Mapping[str, str], *, revision: str = "main", timeout: float = TIMEOUT
+) -> ModelFacts:
+    """Return the facts of a model from the Hub's own config.json, over the network.
+
+    Uses ``HF_TOKEN`` and ``HF_ENDPOINT`` of ``environ``. Raises ``LauncherError`` saying what went
+    wrong: no such model, no access, no network within ``timeout`` seconds.
+    """
+    endpoint = (environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
+    url = f"{endpoint}/{quote(name)}/resolve/{quote(revision, safe='')}/config.json"
+    request = Request(url, headers={"User-Agent": "axolotl-recipes"})
+    if token := environ.get("HF_TOKEN"):
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    try:
+        with build_opener(_Redirects).open(request, timeout=timeout) as answer:
+            data = answer.read(LARGEST + 1)
+    except HTTPError as problem:
+        raise _refused(name, problem.code, bool(token)) from None
+    except (TimeoutError, URLError, HTTPException, OSError) as problem:
+        why = problem.reason if isinstance(problem, URLError) else problem
+        raise LauncherError(f"{endpoint} does not answer: {why}", exit_code=3) from None
+    if len(data) > LARGEST:
+        raise LauncherError(f"{url} is no config.json: over {LARGEST >> 20} MiB", exit_code=1)
+    return from_config(name, _mapping(data, url), url)
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Follows to https alone, or stays with the scheme that was asked for."""
+
+    def redirect_request(  # type: ignore[no-untyped-def]
+        self, req, fp, code, msg, headers, newurl
+    ):
+        """Return the next request; refuse to leave https."""
+        if req.type == "https" and not newurl.startswith("https:"):
+            raise URLError(f"redirected from https to {newurl.partition(':')[0]}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _refused(name: str, status: int, with_token: bool) -> LauncherError:
+    """Return the error for an HTTP status: the Hub answers 401 for what does not exist, too."""
+    if status in (401, 403):
+        hint = (
+            f"accept the model's licence at {ENDPOINT}/{name} with the account of HF_TOKEN"
+            if with_token
+            else "set HF_TOKEN if the model is gated or private, or correct the name"
+        )
+        return LauncherError(f'the Hub gives no access to "{name}" (HTTP {status})', hint)
+    if status == 404:
+        return LauncherError(f'the Hub has no config.json of "{name}" (HTTP 404)', exit_code=1)
+    return LauncherError(f'the Hub answered HTTP {status} for "{name}"', "try again later")

@@ -1,0 +1,1 @@
+"""Arithmetic of a run before it is rented: memory by term and by phase."""
