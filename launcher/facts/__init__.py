@@ -150,6 +150,7 @@ class Facts:
     plugins: Mapping[str, Plugin]
     choices: Mapping[str, tuple[str, ...]]
     classes: Mapping[str, frozenset[str]]
+    split_pattern: str
     packing_attention: frozenset[str]
     templates: Templates
     supervised_types: SupervisedTypes
@@ -196,6 +197,7 @@ def _facts(data: Mapping[str, Any]) -> Facts:
         plugins={name: _plugin(value) for name, value in data["plugins"].items()},
         choices={key: tuple(names) for key, names in data["choices"].items()},
         classes=_sets(data["classes"]),
+        split_pattern=data["split_pattern"],
         packing_attention=frozenset(data["packing_attention"]),
         templates=_templates(data["chat_templates"]),
         supervised_types=_supervised(data["supervised_types"]),

@@ -50,8 +50,16 @@ _PLAIN: Mapping[str, Callable[..., Any]] = {
     "head": lambda text: text and text.split(":", 1)[0].split("@", 1)[0].strip(),
     "has": lambda holder, key: key in holder,
     "list": lambda *values: list(values),
+    "at": operator.getitem,
+    "joined": lambda between, values: between.join(map(str, values)),
     "join": lambda *parts: "".join(map(str, parts)),
 }
+
+
+def holds(term: Term, views: View) -> bool:
+    """Return whether a condition is true; what is unknown is not."""
+    value = evaluate(term, views)
+    return value is not UNKNOWN and bool(value)
 
 
 def evaluate(term: Term, views: View) -> Any:
@@ -66,16 +74,8 @@ def evaluate(term: Term, views: View) -> Any:
             return UNKNOWN
         case "and" | "or":
             return _chain(name == "or", parts, views)
-        case "if":
-            test = evaluate(parts[0], views)
-            return UNKNOWN if test is UNKNOWN else evaluate(parts[1 if test else 2], views)
-        case "item":
-            holder = evaluate(parts[0], views)
-            if not isinstance(holder, dict):
-                return UNKNOWN
-            return holder[parts[1]] if parts[1] in holder else evaluate(parts[2], views)
-        case "picked":
-            return _picked(parts, views)
+        case "if" | "item" | "picked":
+            return _SPECIAL[name](parts, views)
     values = [evaluate(part, views) for part in parts]
     return UNKNOWN if any(value is UNKNOWN for value in values) else _apply(name, values)
 
@@ -88,7 +88,7 @@ def paths(term: Any) -> Iterator[tuple[str, ...]]:
     if path:
         yield path
         return
-    for part in term[1:]:
+    for part in term:
         yield from paths(part)
 
 
@@ -107,7 +107,7 @@ def _path(term: Any) -> tuple[str, ...]:
 def _apply(name: str, values: list[Any]) -> Any:
     try:
         return _PLAIN[name](*values)
-    except (TypeError, ValueError, AttributeError, ZeroDivisionError, OverflowError):
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
         return UNKNOWN  # axolotl fails there in another way
 
 
@@ -123,6 +123,18 @@ def _chain(either: bool, parts: list[Term], views: View) -> Any:
     return UNKNOWN if unknown else value
 
 
+def _either(parts: list[Term], views: View) -> Any:
+    test = evaluate(parts[0], views)
+    return UNKNOWN if test is UNKNOWN else evaluate(parts[1 if test else 2], views)
+
+
+def _item(parts: list[Any], views: View) -> Any:
+    holder = evaluate(parts[0], views)
+    if not isinstance(holder, dict):
+        return UNKNOWN
+    return holder[parts[1]] if parts[1] in holder else evaluate(parts[2], views)
+
+
 def _picked(parts: list[list[Term]], views: View) -> Any:
     """Return the list of the values whose test holds."""
     found = []
@@ -133,3 +145,10 @@ def _picked(parts: list[list[Term]], views: View) -> Any:
         if holds:
             found.append(evaluate(value, views))
     return found
+
+
+_SPECIAL: Mapping[str, Callable[[Any, View], Any]] = {
+    "if": _either,
+    "item": _item,
+    "picked": _picked,
+}

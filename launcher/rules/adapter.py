@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from launcher import facts
 from launcher.diagnostics import Related, Severity, delete, write
 from launcher.recipe import Recipe
 from launcher.rules.names import integrations, misnamed
 from launcher.rules.rule import Finding, Findings, number, rule
 from launcher.schema.validator import is_on
+from launcher.schema.wording import cut
 
 LORA = ("lora", "qlora")
 TARGETS = (
@@ -140,7 +143,8 @@ def lora_without_targets(recipe: Recipe) -> Findings:
     ```
     """
     value = recipe.value
-    if value.get("adapter") in LORA and not any(value.get(key) for key in TARGETS):
+    named = is_on(value.get(TARGETS[0])) or any(value.get(key) for key in TARGETS[1:])
+    if value.get("adapter") in LORA and not named:
         if value.get("lora_model_dir"):
             return  # the adapter that is loaded knows its own
         fact = f"adapter: {value['adapter']} names no layers"
@@ -272,6 +276,36 @@ def new_tokens_not_trained(recipe: Recipe) -> Findings:
         yield Finding(recipe.value_span("adapter"), fact, hint, related)
 
 
+@rule("R509", "lora-targets-as-text", Severity.ERROR)
+def lora_targets_as_text(recipe: Recipe) -> Findings:
+    """Several target modules in one text are one regular expression to PEFT: no layer matches.
+
+    The run dies after the model is loaded: "Target modules ... not found in the base model".
+
+    Example:
+
+    ```yaml
+    adapter: lora
+    lora_target_modules: q_proj,v_proj
+    ```
+
+    Use instead:
+
+    ```yaml
+    adapter: lora
+    lora_target_modules: [q_proj, v_proj]
+    ```
+    """
+    for key in ("lora_target_modules", "lora_target_parameters"):
+        given = recipe.value.get(key)
+        if isinstance(given, str) and re.fullmatch(r"[\w.]+([ ,]+[\w.]+)+,?", given.strip()):
+            span, names = recipe.value_span(key), ", ".join(re.split(r"[ ,]+", given.strip(", ")))
+            fact = f'{key} is one text, "{cut(given)}", and no layer is called so'
+            yield Finding(
+                span, fact, f"{key}: [{names}]", fix=write(span, f"[{names}]", safe=False)
+            )
+
+
 RULES = (
     unknown_adapter,
     lora_on_4bit,
@@ -281,4 +315,5 @@ RULES = (
     lora_keys_without_adapter,
     lora_rank,
     new_tokens_not_trained,
+    lora_targets_as_text,
 )

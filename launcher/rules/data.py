@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -12,12 +13,16 @@ from launcher import facts
 from launcher.diagnostics import Severity, delete
 from launcher.facts.types import Kind
 from launcher.recipe import Recipe, located
+from launcher.rules.files import exists, is_folder
 from launcher.rules.hub import is_repository
 from launcher.rules.names import method, misnamed
+from launcher.rules.objective import PREFERENCE
 from launcher.rules.rule import Finding, Findings, rule
 from launcher.schema.validator import schema
+from launcher.schema.wording import cut
 
 FILES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt")
+FORMATS = ("json", "csv", "parquet", "text", "arrow")  # that datasets reads without a repository
 # What axolotl's loader opens itself (utils/data/shared.py).
 REMOTE = ("https://", "s3://", "gs://", "gcs://", "abfs://", "adl://", "az://", "oci://")
 
@@ -85,7 +90,7 @@ def dataset_not_found(recipe: Recipe) -> Findings:
         span = recipe.value_span(*path, "path")
         if name.startswith("http://"):
             yield Finding(span, "axolotl loads https:// only", f"https://{name[len('http://') :]}")
-        elif not is_repository(name):
+        elif not is_repository(name) and not _of_another_machine(name):
             fact = f'"{name}" is no file here and no name on the Hub'
             yield Finding(
                 span, fact, "relative paths start at the working directory; on the Hub: owner/name"
@@ -94,10 +99,11 @@ def dataset_not_found(recipe: Recipe) -> Findings:
 
 @rule("R406", "data-file-not-here", Severity.WARNING)
 def data_file_not_here(recipe: Recipe) -> Findings:
-    """A path looks like a data file, and there is none in the working directory.
+    """A path or ``data_files`` names a data file, and there is none in the working directory.
 
     axolotl then asks the Hub for a data set of that name; where the Hub has none, the run dies when
-    the data is prepared. Relative paths count from the working directory, not from the recipe.
+    the data is prepared. Relative paths count from the working directory, not from the recipe. A
+    path below a folder that is not here at all, /workspace say, may be another machine's.
 
     Example:
 
@@ -115,11 +121,38 @@ def data_file_not_here(recipe: Recipe) -> Findings:
         type: alpaca
     ```
     """
+    hint = "relative paths start at the working directory"
     for path, name in _missing(recipe):
+        span = recipe.value_span(*path, "path")
         if name.endswith(FILES) and is_repository(name):
             fact = f'no file "{name}" here, and hardly a data set of that name on the Hub'
-            hint = "relative paths start at the working directory"
-            yield Finding(recipe.value_span(*path, "path"), fact, hint)
+            yield Finding(span, fact, hint)
+        elif _of_another_machine(name):
+            yield Finding(span, f'"{name}" is not on this machine', "start the run where it is")
+    for path, name in _data_files(recipe):
+        if not exists(name):
+            yield Finding(recipe.value_span(*path), f'no file "{name}" here', hint)
+
+
+def _of_another_machine(name: str) -> bool:
+    """Whether a path lies below a folder at the root that is not here."""
+    return name.startswith("/") and not exists("/" + name.split("/")[1])
+
+
+def _data_files(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield each file that an entry names under ``data_files``, where it is not one of the Hub's:
+    its ``path`` is a folder here, or what datasets calls a format.
+    """
+    for path, entry in entries(recipe, "datasets", "test_datasets", "pretraining_dataset"):
+        given, home = entry.get("data_files"), entry.get("path")
+        if not isinstance(home, str) or (home not in FORMATS and not is_folder(home)):
+            continue
+        listed = given if isinstance(given, list) else [given]
+        for index, name in enumerate(listed):
+            plain = isinstance(name, str) and name and not re.search(r"[*?\[$]|://", name)
+            if plain and not _of_another_machine(name):
+                number = (str(index),) if isinstance(given, list) else ()
+                yield (*path, "data_files", *number), str(name)
 
 
 def _missing(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -161,7 +194,7 @@ def unknown_dataset_type(recipe: Recipe) -> Findings:
         names = known.supervised_types.names | set(known.supervised_types.bases)
     else:
         names = known.preference_types[own].names
-    for path, entry in entries(recipe, "datasets"):
+    for path, entry in entries(recipe):
         name = entry.get("type")
         if not isinstance(name, str) or name == "_synthetic":
             continue
@@ -192,12 +225,13 @@ def _importable(module: str) -> bool:
     return importlib.util.find_spec(parts[0]) is not None
 
 
-@rule("R404", "preference-data-without-type", Severity.WARNING)
-def preference_data_without_type(recipe: Recipe) -> Findings:
-    """Under ``rl: dpo`` an entry without ``type`` is taken for ready-made texts.
+@rule("R404", "data-without-type", Severity.WARNING)
+def data_without_type(recipe: Recipe) -> Findings:
+    """An entry without ``type`` is taken for rows that are ready to train on.
 
-    Columns prompt, chosen and rejected then go in as they are, without a template. Message lists
-    fail: "text input must be of type `str`".
+    Under ``rl: dpo`` and its kin columns prompt, chosen and rejected then go in as they are,
+    without a template; message lists fail: "text input must be of type `str`". Without ``rl`` the
+    rows have to be tokenized; any others end in an AttributeError.
 
     Example:
 
@@ -216,13 +250,20 @@ def preference_data_without_type(recipe: Recipe) -> Findings:
         type: chat_template.default
     ```
     """
-    if recipe.value.get("rl") not in ("dpo", "ipo", "simpo"):
+    method, value = recipe.value.get("rl"), recipe.value
+    if method not in (*PREFERENCE, None) or value.get("skip_prepare_dataset"):
         return
     for path, entry in entries(recipe, "datasets"):
-        if not entry.get("type"):
+        if not entry.get("type") and entry.get("path"):
             fact = f"datasets[{path[1]}] has no type: its texts are trained on as they are"
-            hint = "add type: chat_template.default, for lists of messages"
+            hint = f"add type: {_MESSAGES[method]}, for lists of messages"
+            if not method:
+                fact = f"datasets[{path[1]}] has no type: its rows have to be tokenized already"
             yield Finding(recipe.key_span(*path, "path"), fact, hint)
+
+
+_MESSAGES = {None: "chat_template", "kto": "chatml.argilla_chat", "orpo": "chat_template.argilla"}
+_MESSAGES |= dict.fromkeys(("dpo", "ipo", "simpo"), "chat_template.default")
 
 
 @rule("R405", "key-ignored-by-type", Severity.WARNING)
@@ -278,8 +319,8 @@ def _entry_keys() -> frozenset[str]:
 def test_rows_read_otherwise(recipe: Recipe) -> Findings:
     """Under ``rl`` the test rows are read with the settings of the training entry beside them.
 
-    axolotl transforms ``test_datasets`` by ``datasets[i]``: what the test entry says of columns and
-    types has no effect, and other columns end in a KeyError.
+    axolotl transforms ``test_datasets`` by ``datasets[i]``: what the test entry says of columns has
+    no effect, and other columns end in a KeyError.
 
     Example:
 
@@ -290,7 +331,8 @@ def test_rows_read_otherwise(recipe: Recipe) -> Findings:
         type: chat_template.default
     test_datasets:
       - path: my-org/test
-        type: chatml.intel
+        type: chat_template.default
+        field_chosen: better
     eval_strategy: epoch
     ```
 
@@ -316,7 +358,8 @@ def test_rows_read_otherwise(recipe: Recipe) -> Findings:
             fact = f"there is no datasets[{index}] whose settings the test rows could be read with"
             yield Finding(recipe.key_span(*path), fact, "give as many test_datasets as datasets")
             continue
-        for key in ("type", "field_messages", "field_chosen", "field_rejected"):
+        mapping = ("type",) if isinstance(entry.get("type"), dict) else ()
+        for key in (*mapping, "field_messages", "field_chosen", "field_rejected"):
             if key in entry and entry.get(key) != training[index].get(key):
                 fact = f"{key} differs from datasets[{index}], whose settings are used"
                 yield Finding(
@@ -324,12 +367,54 @@ def test_rows_read_otherwise(recipe: Recipe) -> Findings:
                 )
 
 
+@rule("R408", "unreadable-split", Severity.ERROR)
+def unreadable_split(recipe: Recipe) -> Findings:
+    """``split`` does not say which rows in a way that datasets reads: train[:10%], train[100:200].
+
+    The run dies when the data is loaded: "Unrecognized instruction format". Of a data set that is
+    streamed no part can be named at all.
+
+    Example:
+
+    ```yaml
+    datasets:
+      - path: my-org/rows
+        type: alpaca
+        split: train[0.1:]
+    ```
+
+    Use instead:
+
+    ```yaml
+    datasets:
+      - path: my-org/rows
+        type: alpaca
+        split: train[10%:]
+    ```
+    """
+    form = re.compile(facts.load().split_pattern, re.VERBOSE)
+    for path, entry in entries(recipe, "datasets", "test_datasets", "pretraining_dataset"):
+        split = entry.get("split")
+        if not isinstance(split, str) or not split:
+            continue
+        span, parts = recipe.value_span(*path, "split"), re.split(r"\s*\+\s*", split)
+        if not all(map(form.match, parts)):
+            fact = f'"{cut(split)}" names no rows'
+            yield Finding(span, fact, "write train, train[:10%] or train[100:200]")
+        elif any(int(share) > 100 for share in re.findall(r"(\d+)%", split)):
+            yield Finding(span, f'"{cut(split)}" asks for more than 100 %', "write 100% at most")
+        elif split.endswith("]") and path[0] == "pretraining_dataset":
+            name = split.partition("[")[0]
+            yield Finding(span, "a streamed data set has no parts", f"split: {name}")
+
+
 RULES = (
     dataset_without_path,
     dataset_not_found,
     data_file_not_here,
     unknown_dataset_type,
-    preference_data_without_type,
+    data_without_type,
     key_ignored_by_type,
     test_rows_read_otherwise,
+    unreadable_split,
 )

@@ -165,7 +165,7 @@ def reentrant_checkpointing(recipe: Recipe) -> Findings:
     """
     value = recipe.value
     given = value.get("gradient_checkpointing_kwargs")
-    reentrant = isinstance(given, dict) and given.get("use_reentrant") is True
+    reentrant = isinstance(given, dict) and is_on(given.get("use_reentrant"))
     if (
         value.get("rl") in PREFERENCE
         and value.get("adapter")

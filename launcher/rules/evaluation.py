@@ -6,6 +6,7 @@ from launcher.diagnostics import Related, Severity
 from launcher.recipe import Recipe
 from launcher.rules.names import evaluates
 from launcher.rules.rule import Finding, Findings, number, rule
+from launcher.schema.validator import is_on
 
 
 @rule("R301", "evaluation-never-runs", Severity.ERROR)
@@ -34,7 +35,7 @@ def evaluation_never_runs(recipe: Recipe) -> Findings:
     """
     value = recipe.value
     per_epoch, epochs = number(value.get("evals_per_epoch")), number(value.get("num_epochs", 1))
-    if not per_epoch or epochs is None or per_epoch * epochs > 1 or value.get("eval_strategy"):
+    if not per_epoch or not epochs or per_epoch * epochs > 1 or value.get("eval_strategy"):
         return
     if value.get("val_set_size") or value.get("test_datasets"):
         fact = f"{per_epoch:g} evaluation an epoch x {epochs:g} epoch: axolotl never evaluates"
@@ -200,7 +201,7 @@ def row_count_in_preference_training(recipe: Recipe) -> Findings:
     ```
     """
     size = number(recipe.value.get("val_set_size"))
-    if size is None or size < 1 or (size > 1 and not recipe.value.get("rl")):
+    if size is None or 0 <= size < 1 or (size > 1 and not recipe.value.get("rl")):
         return
     fact = f"val_set_size is {size:g}; here it has to be a share below 1"
     yield Finding(recipe.value_span("val_set_size"), fact, "val_set_size: 0.05 holds out 5 %")
@@ -229,11 +230,18 @@ def checkpoints_vanish(recipe: Recipe) -> Findings:
     """
     value = recipe.value
     per_epoch, epochs = number(value.get("saves_per_epoch")), number(value.get("num_epochs", 1))
-    if value.get("save_total_limit") or not per_epoch or not epochs or per_epoch * epochs <= 4:
+    key, limit = "saves_per_epoch", number(value.get("save_total_limit"))
+    if limit == 0:
+        fact, hint = "save_total_limit: 0 keeps the last 4", "save_total_limit: 1"
+        yield Finding(recipe.value_span("save_total_limit"), fact, hint)
+        return
+    if per_epoch is None and not value.get("save_steps"):
+        per_epoch, key = float(value.get("save_strategy") == "epoch"), "save_strategy"
+    if limit or not per_epoch or not epochs or per_epoch * epochs <= 4 or value.get("max_steps"):
         return
     fact = f"{per_epoch * epochs:g} checkpoints are written, the last 4 are kept"
     hint = f"save_total_limit: {per_epoch * epochs:.0f} keeps all, 1 saves disk"
-    yield Finding(recipe.key_span("saves_per_epoch"), fact, hint)
+    yield Finding(recipe.key_span(key), fact, hint)
 
 
 @rule("R308", "smoke-test-left-in", Severity.WARNING)
@@ -316,6 +324,57 @@ def steps_not_whole(recipe: Recipe) -> Findings:
             yield Finding(recipe.value_span(key), fact, f"{key}: {steps:.0f}")
 
 
+@rule("R311", "best-model-not-loaded", Severity.WARNING)
+def best_model_not_loaded(recipe: Recipe) -> Findings:
+    """``load_best_model_at_end`` has no effect unless checkpoints and evaluations go together.
+
+    axolotl turns it off without a word where no rows are held out, where ``save_steps`` or
+    ``eval_steps`` is missing, and where the first is no multiple of the second (core/builders).
+
+    Example:
+
+    ```yaml
+    load_best_model_at_end: true
+    val_set_size: 0.05
+    eval_strategy: epoch
+    ```
+
+    Use instead:
+
+    ```yaml
+    load_best_model_at_end: true
+    val_set_size: 0.05
+    eval_steps: 50
+    save_steps: 100
+    ```
+    """
+    value, missing = recipe.value, ""
+    if not is_on(value.get("load_best_model_at_end")) or value.get("rl"):
+        return
+    save, evaluate = (_steps(recipe, *keys) for keys in (_SAVES, _EVALS))
+    if not (value.get("test_datasets") or number(value.get("val_set_size"))):
+        missing = "no rows are held out"
+    elif not save or not evaluate:
+        missing = f"there is no {'save_steps' if not save else 'eval_steps'}"
+    elif save % evaluate:
+        missing = "the steps of saving are no multiple of those of evaluating"
+    if missing:
+        fact = f"load_best_model_at_end has no effect: {missing}"
+        hint = "give eval_steps, and save_steps as a multiple of it"
+        yield Finding(recipe.key_span("load_best_model_at_end"), fact, hint)
+
+
+_SAVES, _EVALS = ("save_steps", "saves_per_epoch"), ("eval_steps", "evals_per_epoch")
+
+
+def _steps(recipe: Recipe, key: str, per_epoch: str) -> float | None:
+    """Return the steps as normalize_config leaves them: of a schedule by epoch a share."""
+    times, epochs = number(recipe.value.get(per_epoch)), number(recipe.value.get("num_epochs", 1))
+    if times and epochs and times * epochs > 1:
+        return 1.0 / (times * epochs)
+    return number(recipe.value.get(key))
+
+
 RULES = (
     evaluation_never_runs,
     held_out_rows_not_evaluated,
@@ -327,4 +386,5 @@ RULES = (
     smoke_test_left_in,
     metric_for_best_missing,
     steps_not_whole,
+    best_model_not_loaded,
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from launcher import facts
 from launcher.diagnostics import Related, Severity
 from launcher.recipe import BLOCK, Recipe
 from launcher.rules.rule import Finding, Findings, rule
@@ -40,13 +43,18 @@ def packing_without_attention(recipe: Recipe) -> Findings:
     attn_implementation: flash_attention_2
     ```
     """
-    value = recipe.value
+    value, name = recipe.value, recipe.value.get("attn_implementation")
     switched = any(is_on(value.get(key)) for key in SWITCHES)
-    if is_on(value.get("sample_packing")) and not value.get("attn_implementation") and not switched:
-        hint = "add attn_implementation: flash_attention_2"
-        yield Finding(
-            recipe.key_span("sample_packing"), "packed samples attend to each other", hint
-        )
+    if not is_on(value.get("sample_packing")) or (switched and not name):
+        return
+    if not name:
+        fact, hint = "packed samples attend to each other", "add attn_implementation"
+        yield Finding(recipe.key_span("sample_packing"), fact, f"{hint}: flash_attention_2")
+    elif isinstance(name, str) and re.split("[:@]", name)[0] not in facts.load().packing_attention:
+        related = (Related("packed here", recipe.key_span("sample_packing")),)
+        fact = f'attn_implementation "{name}" lets packed samples attend to each other'
+        span = recipe.value_span("attn_implementation")
+        yield Finding(span, fact, "attn_implementation: flash_attention_2", related)
 
 
 @rule("R702", "packing-in-preference-training", Severity.ERROR)

@@ -45,7 +45,7 @@ def refused_combination(recipe: Recipe) -> Findings:
         looked = list(dict.fromkeys(logic.paths(refusal.when)))
         if refusal.integration not in listed or any(p[0] in recipe.malformed for p in looked):
             continue
-        if logic.evaluate(refusal.when, views) not in (False, None, logic.UNKNOWN):
+        if logic.holds(refusal.when, views):
             words = str(logic.evaluate(refusal.words, views))
             yield _finding(recipe, words, list(_given(recipe, looked, words)))
 
@@ -53,8 +53,8 @@ def refused_combination(recipe: Recipe) -> Findings:
 def _finding(recipe: Recipe, words: str, places: list[Path]) -> Finding:
     first, *others = places[:MOST] or [()]
     fact, hint = _split(" ".join(words.replace("`", "").split()))
-    names = [".".join(path) for path in places]
-    hint = hint or (f"change {' or '.join(names)}" if names else "")
+    names = [".".join(path) for path in places[:MOST]]
+    hint = hint or (f"change {' or '.join(names)}" if len(names) > 1 else "")
     related = tuple(Related("together with this", recipe.key_span(*path)) for path in others)
     return Finding(recipe.key_span(*first), f"axolotl refuses this: {fact}", hint, related)
 
@@ -69,13 +69,14 @@ def _split(words: str) -> tuple[str, str]:
 
 def _given(recipe: Recipe, looked: list[Path], words: str) -> Iterator[Path]:
     """Yield the paths that the recipe has of those that were looked at: first those that axolotl
-    names, in its order; all, where it names none.
+    names, in its order.
     """
     given = [path for path in looked if _is_given(recipe.settings, path)]
     given = [p for p in given if not any(q != p and q[: len(p)] == p for q in given)]
     places = {path: re.search(rf"(?<!\w){re.escape(path[-1])}(?!\w)", words) for path in given}
-    named = sorted((found.start(), path) for path, found in places.items() if found)
-    yield from (path for _, path in named) if named else given
+    named = [path for _, path in sorted((m.start(), path) for path, m in places.items() if m)]
+    yield from named
+    yield from (path for path in given if path not in named)
 
 
 def _is_given(value: Any, path: Path) -> bool:
@@ -113,7 +114,7 @@ def _typed(value: Any, node: Mapping[str, Any]) -> Any:
     """Return a value as pydantic converts it: "true" is a switch where no text is expected."""
     nodes = [schema()["$defs"][n["$ref"].rsplit("/", 1)[-1]] if "$ref" in n else n for n in [node]]
     nodes = [*nodes[0].get("anyOf", nodes)]
-    kinds = {one.get("type", "") for one in nodes}
+    kinds = {one.get("type", "") for one in nodes if value in one.get("enum", [value])}
     if isinstance(value, str) and "string" not in kinds:
         if "boolean" in kinds:
             return is_on(value)

@@ -70,6 +70,7 @@ def generate() -> JSON:
         "plugins": names.plugins(),
         "choices": choices.choices(),
         "classes": choices.classes(),
+        "split_pattern": choices.split_pattern(),
         "packing_attention": names.packing_attention(),
         "chat_templates": templates.chat_templates(),
         "supervised_types": supervised,

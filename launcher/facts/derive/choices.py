@@ -1,4 +1,4 @@
-"""Values that axolotl takes as any text, and of which transformers, TRL, PEFT and wandb know few."""
+"""Values that axolotl takes as any text, while transformers, TRL, PEFT and wandb know few."""
 
 from __future__ import annotations
 
@@ -44,13 +44,25 @@ def choices() -> dict[str, list[str]]:
 
 
 def classes() -> dict[str, list[str]]:
-    """Return key -> the classes of transformers that it can name, of those whose names tell."""
+    """Return key -> the classes of transformers that it can name, of those whose names tell, and
+    the names for which axolotl's loaders have a branch of their own.
+    """
     import transformers
 
-    return {
-        key: sorted(name for name in dir(transformers) if re.search(rf"({end})$", name))
+    own = _compared("axolotl.loaders.model", "model_type")
+    found = {
+        key: {name for name in dir(transformers) if re.search(rf"({end})$", name)}
         for key, end in CLASSES.items()
     }
+    found["model_type"] |= {name for name in own if name[:1].isupper()}
+    return {key: sorted(names) for key, names in found.items()}
+
+
+def split_pattern() -> str:
+    """Return the pattern, a verbose one, of what ``split`` can say of one split (datasets)."""
+    from datasets import arrow_reader
+
+    return str(arrow_reader._SUB_SPEC_RE.pattern)
 
 
 def _literals(annotation: Any) -> Iterator[str]:
@@ -65,8 +77,9 @@ def _literals(annotation: Any) -> Iterator[str]:
 def _literals_of(owner: type, field: str) -> Iterator[str]:
     source = package("peft").modules[owner.__module__]
     for node in ast.walk(source.tree):
-        is_field = isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == field
-        for child in ast.walk(node.annotation) if is_field else ():
+        if not isinstance(node, ast.AnnAssign) or ast.unparse(node.target) != field:
+            continue
+        for child in ast.walk(node.annotation):
             if isinstance(child, ast.Constant) and isinstance(child.value, str):
                 yield child.value
 
@@ -74,10 +87,12 @@ def _literals_of(owner: type, field: str) -> Iterator[str]:
 def _compared(module: str, name: str) -> set[str]:
     """Return the texts that a variable, or an attribute of that name, is compared with."""
     found: set[str] = set()
-    for node in ast.walk(package("trl").modules[module].tree):
+    for node in ast.walk(package(module.partition(".")[0]).modules[module].tree):
         if isinstance(node, ast.Compare) and ast.unparse(node.left).rpartition(".")[2] == name:
             for other in node.comparators:
-                listed = other.elts if isinstance(other, (ast.List, ast.Tuple, ast.Set)) else [other]
+                listed = (
+                    other.elts if isinstance(other, (ast.List, ast.Tuple, ast.Set)) else [other]
+                )
                 found |= {
                     str(one.value)
                     for one in listed

@@ -155,6 +155,9 @@ class _Walker:
                 return ["const", False]
             case ast.Raise():
                 return ["const", False]
+            case ast.Assign(targets=[ast.Attribute(value=ast.Name(id="self"), attr=name)]):
+                self.names[f"self.{name}"] = self._unwritten(self._translator.term(statement.value))
+                return TRUE
             case ast.Assign(targets=[ast.Name(id=name)]):
                 self.names[name] = self._unwritten(self._translator.term(statement.value))
                 return TRUE
@@ -174,14 +177,20 @@ class _Walker:
             self._reset(after)
         elif yes != ["const", False]:
             joined = {
-                name: value if after.get(name) == value else ["if", test, after.get(name), value]
-                for name, value in self.names.items()
-                if name in after
+                name: one if one == other else ["if", test, one, other]
+                for name in {**after, **self.names}
+                for one, other in [(self._bound(after, name), self._bound(self.names, name))]
             }
-            self._reset(after | joined)
+            self._reset(joined)
         if yes == no == TRUE:
             return TRUE
         return ["or", _both(test, yes), _both(["not", test], no)]
+
+    def _bound(self, names: dict[str, Term], name: str) -> Term:
+        """Return what a name is in a branch; what no branch wrote is as the recipe has it."""
+        if name in names:
+            return names[name]
+        return self._field(name.removeprefix("self.")) if name.startswith("self.") else UNKNOWN
 
     def _reset(self, names: dict[str, Term]) -> None:
         self.names.clear()
@@ -208,6 +217,9 @@ class _Walker:
         return UNKNOWN if changed else term
 
     def _attribute(self, name: str) -> Term:
+        return self.names.get(f"self.{name}") or self._field(name)
+
+    def _field(self, name: str) -> Term:
         if name in self._owner.functions:
             return self._inline(name, [])
         info = self._owner.model.model_fields.get(name)
@@ -241,7 +253,7 @@ def _of_recipe(term: Any, keys: frozenset[str]) -> Any:
         return term
     if term[0] == "item" and term[1] in (["raw"], ["self"]) and term[2] not in keys:
         return UNKNOWN
-    return [term[0], *(_of_recipe(part, keys) for part in term[1:])]
+    return [_of_recipe(part, keys) for part in term]
 
 
 def _both(one: Term, other: Term) -> Term:
@@ -250,19 +262,23 @@ def _both(one: Term, other: Term) -> Term:
     return one if other == TRUE else ["and", one, other]
 
 
-def _can_hold(term: Any) -> bool:
-    """Whether a condition can hold without what is unknown."""
+def _can_hold(term: Any, *, wanted: bool = True) -> bool:
+    """Whether a condition can hold, or fail if that is wanted, without what is unknown."""
     if not isinstance(term, list) or not term:
         return True
     match term[0]:
         case "unknown":
             return False
-        case "or":
-            return any(map(_can_hold, term[1:]))
+        case "not":
+            return _can_hold(term[1], wanted=not wanted)
+        case "and" | "or":
+            parts = [_can_hold(part, wanted=wanted) for part in term[1:]]
+            return all(parts) if (term[0] == "and") is wanted else any(parts)
         case "if":
-            return _can_hold(term[1]) and (_can_hold(term[2]) or _can_hold(term[3]))
+            branches = [_can_hold(part, wanted=wanted) for part in term[2:]]
+            return _can_hold(term[1]) and any(branches)
         case "item":
             return _can_hold(term[1])
         case "const":
             return True
-    return all(map(_can_hold, term[1:]))
+    return all(map(_can_hold, term))

@@ -63,6 +63,9 @@ class Translator:
         found = self.term(node)
         return ["const", "..."] if UNKNOWN in _below(found) else found
 
+    def _JoinedStr(self, node: ast.JoinedStr) -> Term:
+        return self.text(node)
+
     def _filled(self, part: ast.expr) -> Term:
         return self.text(part.value if isinstance(part, ast.FormattedValue) else part)
 
@@ -88,7 +91,7 @@ class Translator:
         key = node.slice
         if isinstance(key, ast.Constant) and isinstance(key.value, str):
             return ["item", self.term(node.value), key.value, UNKNOWN]
-        return UNKNOWN
+        return ["at", self.term(node.value), self.term(key)]
 
     def _NamedExpr(self, node: ast.NamedExpr) -> Term:
         self.names[node.target.id] = self.term(node.value)
@@ -150,6 +153,8 @@ class Translator:
         if name == "get" and arguments and arguments[0][0] == "const":
             default = arguments[1] if len(arguments) > 1 else NOTHING
             return ["item", self.term(owner), arguments[0][1], default]
+        if name == "join" and len(arguments) == 1:
+            return ["joined", self.term(owner), arguments[0]]
         return [name, self.term(owner), *arguments] if name in _ASKED else UNKNOWN
 
     def _function(self, name: str, node: ast.Call, arguments: list[Term]) -> Term:
@@ -160,7 +165,9 @@ class Translator:
         if name == "isinstance" and isinstance(node.args[1], ast.Name):
             return ["isinstance", arguments[0], ["const", node.args[1].id]]
         if name == "getattr" and arguments[1][0] == "const" and ast.unparse(node.args[0]) == "self":
-            return self.attribute(str(arguments[1][1]))
+            name, default = str(arguments[1][1]), arguments[2] if len(arguments) > 2 else UNKNOWN
+            found = self.attribute(name)
+            return ["item", ["self"], name, default] if found == UNKNOWN else found
         if name == "hasattr":
             return TRUE
         if name == "dict" and len(arguments) == 1:
@@ -179,7 +186,8 @@ class Translator:
             self.names |= {ast.unparse(t): b for t, b in zip(targets, bound, strict=True)}
             tests = [self.term(test) for test in loop.ifs]
             yield [["and", *tests, TRUE], self.term(node.elt)]
-        self.names = outer
+        self.names.clear()
+        self.names.update(outer)
 
     def _entries(self, node: ast.expr) -> list[Any]:
         """Return the entries that a loop takes in turn, each as the values that it binds."""
