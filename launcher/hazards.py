@@ -15,7 +15,8 @@ import yaml
 from launcher.diagnostics import Code, Diagnostic, Related, Severity, Span, delete
 
 MAX_DEPTH = 40
-MAX_NODES = 100_000  # each alias counts as all that it stands for
+MAX_NODES = 20_000  # each alias counts as all that it stands for; public configs have hundreds
+LETTERS = 100  # of a text count as one value
 
 DUPLICATE = Code(
     "Y102",
@@ -104,7 +105,7 @@ def check_size(root: yaml.Node, file: str) -> None:
             open_nodes.add(key)
             inner = [size(child) for child in _children(node)]
             open_nodes.discard(key)
-            values = 1 + sum(count for count, _ in inner)
+            values = 1 + sum(count for count, _ in inner) + _length(node) // LETTERS
             levels = 1 + max((depth for _, depth in inner), default=0)
             if levels > MAX_DEPTH + 1:
                 raise Stop(_too_deep(node, file))
@@ -183,6 +184,10 @@ def _too_deep(node: yaml.Node | yaml.Event, file: str) -> Diagnostic:
     return EXPANSION.at(node_span(node, file), f"nested more than {MAX_DEPTH} levels deep")
 
 
+def _length(node: yaml.Node) -> int:
+    return len(node.value) if isinstance(node, yaml.ScalarNode) else 0
+
+
 def _children(node: yaml.Node) -> Iterator[yaml.Node]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
@@ -211,7 +216,9 @@ def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
 
 def _converts(loader: Loader, node: yaml.ScalarNode) -> bool:
     try:
-        loader.construct_object(node)
+        value = loader.construct_object(node)
+        if isinstance(value, int):
+            str(value)  # Python writes no number of over 4300 digits; one in base 16 it reads
     except (yaml.YAMLError, *_CONVERSION_ERRORS):
         return False
     return True

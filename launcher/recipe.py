@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,9 +87,9 @@ def located(name: str) -> str:
     """Return the path of a file as axolotl will find it: what stands right here comes first, then
     a shipped one (``recipes/...``), made absolute.
     """
-    if name.startswith("recipes/") and not Path(name).exists():
+    if name.startswith("recipes/") and not os.path.exists(name):
         found = pack_folder("recipes").parent / name
-        return str(found) if found.exists() else name
+        return str(found) if os.path.exists(found) else name
     return name
 
 
@@ -102,7 +103,7 @@ def find(name: str) -> Path:
     nearest names.
     """
     if name.endswith(SUFFIXES) or "/" in name:
-        if not Path(name).exists():
+        if not os.path.exists(name):
             raise LauncherError(f'no file "{name}"', _nearest(name), exit_code=2)
         return Path(name)
     for candidate in (

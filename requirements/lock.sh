@@ -13,6 +13,7 @@ compile() {
 compile pyproject.toml --extra train --excludes requirements/exclude.txt \
     $(sed 's/^/--no-emit-package /' requirements/from-torch.txt) --output-file requirements/train.txt
 compile pyproject.toml --extra dev --constraint requirements/train.txt --output-file requirements/dev.txt
+compile requirements/fuzz.in --no-deps --output-file requirements/fuzz.txt
 compile requirements/demo.in --no-deps --constraint requirements/train.txt --output-file requirements/demo.txt
 # What validates, for any Python and platform: action.yml installs it on another repository's runner.
 "$uv" pip compile --quiet --generate-hashes --no-header --custom-compile-command "make lock" \

@@ -262,10 +262,15 @@ def test_depth_is_limited(deep: Any) -> None:
 
 def test_expansion_is_limited() -> None:
     row = ", ".join(["x"] * 999)  # with the list itself 1000 values
-    assert source.parse(f"a: &a [{row}]\nb: [{', '.join(['*a'] * 98)}]", "f.yaml").value
-    large = source.parse(f"a: &a [{row}]\nb: [{', '.join(['*a'] * 100)}]", "f.yaml")
+    assert source.parse(f"a: &a [{row}]\nb: [{', '.join(['*a'] * 18)}]", "f.yaml").value
+    large = source.parse(f"a: &a [{row}]\nb: [{', '.join(['*a'] * 20)}]", "f.yaml")
     assert codes(large) == ["Y104"]
     assert f"{MAX_NODES:,}" in large.problems[0].message
+    text = "x" * 1000
+    assert source.parse(f"a: &a {text}\nb: [{', '.join(['*a'] * 1000)}]", "f.yaml").value
+    assert codes(source.parse(f"a: &a {text}\nb: [{', '.join(['*a'] * 2000)}]", "f.yaml")) == [
+        "Y104"
+    ]
 
 
 HOSTILE = {

@@ -6,15 +6,15 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
 from launcher import recipe as recipes
 from launcher.cli import console
 from launcher.diagnostics import LauncherError, has_errors
-from launcher.rules.batch import micro_batch
 from launcher.recipe import Recipe
-from launcher.rules.batch import whole
+from launcher.rules.batch import micro_batch, whole
 from launcher.validate import validate
 
 
@@ -113,7 +113,7 @@ def _with_schema(text: str, target: Path) -> str:
     first, _, rest = text.partition("\n")
     if "yaml-language-server" not in first:
         return text
-    return f"# yaml-language-server: $schema={shown}\n{rest}"
+    return f"# yaml-language-server: $schema={quote(shown)}\n{rest}"  # it ends at a blank
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -43,10 +43,12 @@ def _generated() -> dict[str, str]:
 
     with Console(stderr=True).status("reading axolotl's code"):
         from launcher.facts import derive
-        from launcher.schema import generate
+        from launcher.schema import editor, generate
 
-        models = generate.generate(generate.block_schema(pack_folder("schemas")))
-        return {"recipe.schema.json": generate.render(models), derive.FILE: derive.text()}
+        folder, known = pack_folder("schemas"), derive.generate()
+        models = generate.generate(generate.block_schema(folder))
+        dressed = editor.dress(models, known, editor.descriptions(folder))
+        return {"recipe.schema.json": generate.render(dressed), derive.FILE: derive.render(known)}
 
 
 def _difference(committed: str, text: str, name: str) -> list[str]:

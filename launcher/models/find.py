@@ -95,6 +95,7 @@ def fetch(
         with build_opener(_Redirects).open(request, timeout=timeout) as answer:
             data = answer.read(LARGEST + 1)
     except HTTPError as problem:
+        problem.close()
         raise _refused(name, problem.code, bool(token)) from None
     except (TimeoutError, URLError, HTTPException, OSError) as problem:
         why = problem.reason if isinstance(problem, URLError) else problem

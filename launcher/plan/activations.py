@@ -18,6 +18,8 @@ def kept(job: Job) -> float:
     follows them.
     """
     tail = norm(job) + (job.compute_bytes * job.model.hidden if job.adapter is None else 0)
+    if job.attention is Attention.EAGER:  # one mask for all layers
+        tail += job.compute_bytes * _mask_width(job)
     return job.model.layers * (checkpoint(job) if checkpointed(job) else block(job)) + tail
 
 
@@ -166,23 +168,45 @@ def _output(job: Job) -> str:
 def in_flight(job: Job) -> float:
     """Return the largest sum of gradients and temporaries inside one block's backward pass.
 
-    Two moments compete. In the product of gate and up: the gradients of both factors and of the
-    product, whose own copy is gone. Where the recomputation reaches down_proj's adapter: the
-    hidden states that Python still holds, and the fp32 copy of the product.
+    The moments that compete: the product of gate and up; where the recomputation reaches the
+    adapter of down_proj; with eager attention its scores, when the MLP's share is gone.
+    """
+    moments = [_product(job)]
+    if checkpointed(job) and job.adapter and not job.kernels.lora_mlp:
+        moments.append(_again(job))
+    if job.attention is Attention.EAGER:
+        scores = (FP32 + job.compute_bytes) * job.model.heads * _mask_width(job)
+        moments.append(scores - _mlp(job))
+    return max(moments)
+
+
+def _product(job: Job) -> float:
+    """Gradients of gate, up and their product, whose own kept copy is gone; axolotl's kernel puts
+    the gradient of the product in its place.
     """
     e, h, f = job.compute_bytes, job.model.hidden, job.model.intermediate
-    down = (
-        job.adapter is None
-        or job.method is Method.LORA8
-        or job.model.linears[-1] in job.adapter.targets
-    )
-    if job.kernels.lora_mlp:  # in place: the gradient of the product becomes the product
+    if job.kernels.lora_mlp:
         return 4 * e * h + e * f
     factors = 1 if job.kernels.swiglu else 3
-    product = e * h + e * f * (factors - (1 if down else 0))
-    if job.adapter is None:
-        return product
-    again = 5 * e * h
-    if down and (casts(job) or job.adapter.dropout):
-        again += e * f + FP32 * f * casts(job) * (2 if job.adapter.dropout else 1)
-    return max(product, again if checkpointed(job) else 0.0)
+    return e * h + e * f * (factors - (1 if _keeps_product(job) else 0))
+
+
+def _again(job: Job) -> float:
+    """Hidden states that Python still holds in the recomputation (the layer's input, the residual,
+    the norm's output, the product with down_proj, the incoming gradient), and the fp32 copies of
+    what enters the adapter of down_proj.
+    """
+    assert job.adapter
+    e, f = job.compute_bytes, job.model.intermediate
+    held = 5.0 * e * job.model.hidden
+    if not _keeps_product(job) or not (casts(job) or job.adapter.dropout):
+        return held
+    copies = (2 if job.adapter.dropout else 1) if casts(job) else 0
+    return held + e * f + FP32 * f * copies
+
+
+def _keeps_product(job: Job) -> bool:
+    """Whether the product in front of down_proj is kept, itself or as an adapter's copy."""
+    if job.adapter is None or job.method is Method.LORA8:
+        return True
+    return job.model.linears[-1] in job.adapter.targets

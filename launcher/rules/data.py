@@ -160,7 +160,7 @@ def _missing(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
     for path, entry in entries(recipe, "datasets", "test_datasets", "pretraining_dataset"):
         name = entry.get("path")
         unknown = isinstance(name, str) and name and not name.startswith(REMOTE)
-        if unknown and "$" not in str(name) and not Path(located(str(name))).exists():
+        if unknown and "$" not in str(name) and not exists(located(str(name))):
             yield path, str(name)
 
 
@@ -220,9 +220,12 @@ def _importable(module: str) -> bool:
     if not all(part.isidentifier() for part in parts):
         return False
     here = Path(*parts)
-    if here.with_suffix(".py").is_file() or here.is_dir():
+    if exists(here.with_suffix(".py")) or is_folder(here):
         return True
-    return importlib.util.find_spec(parts[0]) is not None
+    try:
+        return importlib.util.find_spec(parts[0]) is not None
+    except ValueError:  # it is loaded and has no spec, as __main__
+        return True
 
 
 @rule("R404", "data-without-type", Severity.WARNING)

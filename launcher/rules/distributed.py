@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from launcher.diagnostics import Related, Severity
 from launcher.recipe import Recipe, located
+from launcher.rules.files import exists, read_mapping
 from launcher.rules.objective import PREFERENCE
 from launcher.rules.rule import Finding, Findings, rule
 from launcher.schema.validator import is_on
+from launcher.source import MAX_BYTES
 
 BITS = ("load_in_4bit", "load_in_8bit")
 
@@ -94,7 +95,7 @@ def deepspeed_config_missing(recipe: Recipe) -> Findings:
     name = recipe.value.get("deepspeed")
     if isinstance(name, str) and name and _config(recipe) is None:
         hint = "shipped are recipes/deepspeed/zero1.json, zero2.json and zero3.json"
-        fact = f'"{name}" cannot be read as JSON' if _file(name).exists() else f'no file "{name}"'
+        fact = f'"{name}" cannot be read as JSON' if exists(_file(name)) else f'no file "{name}"'
         yield Finding(recipe.value_span("deepspeed"), fact, hint)
 
 
@@ -331,11 +332,7 @@ def _config(recipe: Recipe) -> dict[str, Any] | None:
         return given
     if not isinstance(given, str) or not given:
         return {}
-    try:
-        loaded = json.loads(_file(given).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return loaded if isinstance(loaded, dict) else None
+    return read_mapping(_file(given), MAX_BYTES)
 
 
 RULES = (

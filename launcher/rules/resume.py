@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from launcher.diagnostics import Severity
 from launcher.recipe import Recipe
+from launcher.rules.files import is_folder, read_mapping
 from launcher.rules.rule import Finding, Findings, number, rule
+
+MAX_BYTES = 16 * 2**20  # the log in trainer_state.json takes about 150 bytes a logged step
 
 
 @rule("R151", "checkpoint-missing", Severity.ERROR)
@@ -30,7 +32,7 @@ def checkpoint_missing(recipe: Recipe) -> Findings:
     ```
     """
     name = recipe.value.get("resume_from_checkpoint")
-    if isinstance(name, str) and name and "$" not in name and not Path(name).is_dir():
+    if isinstance(name, str) and name and "$" not in name and not is_folder(name):
         hint = "relative paths start at the working directory"
         yield Finding(recipe.value_span("resume_from_checkpoint"), f'no folder "{name}" here', hint)
 
@@ -116,11 +118,7 @@ def _read(recipe: Recipe, file: str) -> dict[str, Any] | None:
     name = recipe.value.get("resume_from_checkpoint")
     if not isinstance(name, str) or not name:
         return None
-    try:
-        loaded = json.loads((Path(name) / file).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return loaded if isinstance(loaded, dict) else None
+    return read_mapping(Path(name) / file, MAX_BYTES)
 
 
 RULES = (checkpoint_missing, checkpoint_of_another_adapter, nothing_left_to_train)

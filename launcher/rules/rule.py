@@ -14,6 +14,9 @@ from typing import Any
 
 from launcher.diagnostics import Code, Diagnostic, Fix, Related, Severity, Span
 from launcher.recipe import Recipe
+from launcher.schema.wording import cut
+
+MAX_WORDS = 1000  # letters of a message: it may quote a value, which may be as long as the file
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Rule:
     def __call__(self, recipe: Recipe) -> Iterator[Diagnostic]:
         """Yield a diagnostic for each finding."""
         for found in self.find(recipe):
-            yield self.code.at(found.span, found.message, found.hint, found.related, found.fix)
+            message, hint = cut(found.message, MAX_WORDS), cut(found.hint, MAX_WORDS)
+            yield self.code.at(found.span, message, hint, found.related, found.fix)
 
 
 def rule(

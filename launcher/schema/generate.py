@@ -134,8 +134,10 @@ def _split_dataset_union(schema: JSON) -> None:
     for key in DATASET_LISTS:
         listed = schema["properties"][key]
         listed["anyOf"] = [{"type": "array", "minItems": 1}, {"type": "null"}]
+    # Of an entry or a type that is not written yet neither holds, so an editor offers the other's.
+    synthetic = {"type": {"type": "string", "pattern": "^_synthetic$"}}
     supervised = {
-        "if": {"properties": {"type": {"const": "_synthetic"}}, "required": ["type"]},
+        "if": {"type": "object", "properties": synthetic, "required": ["type"]},
         "then": {"$ref": "#/$defs/SyntheticDataset"},
         "else": {"$ref": "#/$defs/SFTDataset"},
     }

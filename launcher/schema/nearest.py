@@ -32,6 +32,8 @@ OTHER_TOOLS: Mapping[str, str] = {
     "train_on_split": "split",
 }
 
+# The longest key has 39 letters; the time to compare grows with the square of the length.
+MAX_LENGTH = 100
 SURE_LENGTH = 4  # shorter names are too near to each other
 
 
@@ -39,6 +41,8 @@ def nearest_key(unknown: str, known: Iterable[str], cutoff: float = 0.75) -> str
     """Return the known key that was probably meant, or an empty string. ``cutoff`` is the least
     likeness, as difflib measures it.
     """
+    if len(unknown) > MAX_LENGTH:
+        return ""
     candidates = list(known)
     other = OTHER_TOOLS.get(unknown, "")
     if other in candidates:
