@@ -16,6 +16,7 @@ from launcher.schema.validator import is_number, is_on, schema
 from launcher.schema.wording import cut
 
 Path = tuple[str, ...]
+JSON = Mapping[str, Any]
 MOST = 3  # places that are shown
 
 
@@ -110,30 +111,37 @@ def _views(settings: dict[str, Any]) -> logic.View:
     return {"raw": settings, "self": typed}
 
 
-def _typed(value: Any, node: Mapping[str, Any]) -> Any:
+def _typed(value: Any, node: JSON) -> Any:
     """Return a value as pydantic converts it: "true" is a switch where no text is expected."""
-    nodes = [schema()["$defs"][n["$ref"].rsplit("/", 1)[-1]] if "$ref" in n else n for n in [node]]
-    nodes = [*nodes[0].get("anyOf", nodes)]
-    kinds = {one.get("type", "") for one in nodes if value in one.get("enum", [value])}
-    if isinstance(value, str) and "string" not in kinds:
-        if "boolean" in kinds:
-            return is_on(value)
-        if kinds & {"integer", "number"} and is_number(value):
-            return float(value)
+    nodes = list(_nodes(node))
     if isinstance(value, dict):
-        named = _named(nodes)
+        named: JSON = next((one["properties"] for one in nodes if "properties" in one), {})
         return {key: _typed(child, named.get(key, {})) for key, child in value.items()}
+    if not isinstance(value, str):
+        return value
+    fitting = [one for one in nodes if value in one.get("enum", [value])]
+    kinds = {kind for one in fitting for kind in _kinds(one)}
+    if "boolean" in kinds and "string" not in kinds:
+        return is_on(value)
+    if kinds & {"integer", "number"} and "string" not in kinds and is_number(value):
+        return float(value)
     return value
 
 
-def _named(nodes: list[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the properties of the first node that names any."""
-    for node in nodes:
-        target = schema()["$defs"][node["$ref"].rsplit("/", 1)[-1]] if "$ref" in node else node
-        if "properties" in target:
-            found: Mapping[str, Any] = target["properties"]
-            return found
-    return {}
+def _nodes(node: JSON) -> Iterator[JSON]:
+    """Yield the parts of a schema's node that say what a value may be."""
+    if "$ref" in node:
+        yield from _nodes(schema()["$defs"][node["$ref"].rsplit("/", 1)[-1]])
+    elif "anyOf" in node:
+        for part in node["anyOf"]:
+            yield from _nodes(part)
+    else:
+        yield node
+
+
+def _kinds(node: JSON) -> list[str]:
+    kinds = node.get("type", [])
+    return [kinds] if isinstance(kinds, str) else list(kinds)
 
 
 RULES = (refused_combination,)

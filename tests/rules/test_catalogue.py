@@ -89,7 +89,8 @@ CAUGHT = [
     ("val-int-rl", "rl: dpo\nval_set_size: 200\neval_steps: 10", "R306"),
     (
         "test-ds-dpo",
-        "rl: dpo\neval_steps: 10\ntest_datasets: [{path: my-org/p, type: chat_template.default, field_chosen: a}]",
+        "rl: dpo\neval_steps: 10\n"
+        "test_datasets: [{path: my-org/p, type: chat_template.default, field_chosen: a}]",
         "R407",
     ),
     ("rl-lora-kernels", f"rl: dpo\nadapter: lora\nlora_mlp_kernel: true\n{LORA}", "R504"),
