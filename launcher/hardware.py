@@ -12,6 +12,7 @@ halved; PCIe 4.0 x16 is 32, 3.0 x16 is 16, 5.0 x16 is 64).
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 
 from launcher.diagnostics import LauncherError
@@ -80,6 +81,37 @@ _ALIASES = {
     "t4": "t4-16gb",
     "v100": "v100-16gb",
 }
+
+
+# The names by which nvidia-smi calls them, without "NVIDIA"; the first that fits counts.
+_DEVICES = (
+    (r"B200", "b200-180gb"),
+    (r"H200", "h200"),
+    (r"H100.*PCIe", "h100-pcie-80gb"),
+    (r"H100", "h100-80gb"),
+    (r"A100.*80GB.*PCIe|A100-PCIE-80GB", "a100-pcie-80gb"),
+    (r"A100.*80GB", "a100-80gb"),
+    (r"A100", "a100-40gb"),
+    (r"L40S", "l40s-48gb"),
+    (r"A40\b", "a40-48gb"),
+    (r"RTX A6000", "a6000-48gb"),
+    (r"RTX 6000 Ada", "rtx6000-ada-48gb"),
+    (r"RTX 5090$", "rtx5090-32gb"),
+    (r"RTX 4090$", "rtx4090-24gb"),
+    (r"RTX 3090$", "rtx3090-24gb"),
+    (r"A10G", "a10g-24gb"),
+    (r"L4$", "l4-24gb"),
+    (r"V100.*32GB", "v100-32gb"),
+    (r"V100", "v100-16gb"),
+    (r"T4$", "t4-16gb"),
+)
+
+
+def of_device(name: str) -> Gpu | None:
+    """Return the GPU that nvidia-smi calls by this name; none for one that is not in the table."""
+    fits = (kind for pattern, kind in _DEVICES if re.search(pattern, name))
+    kind = next(fits, None)
+    return _BY_NAME[kind] if kind else None
 
 
 def find(name: str) -> Gpu:

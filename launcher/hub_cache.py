@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from launcher.files import is_file
+
 
 def folder(environ: Mapping[str, str]) -> Path:
     """Return the cache's folder (huggingface_hub/constants.py)."""
@@ -27,6 +29,6 @@ def find(
         return None
     repository = folder(environ) / f"{kind}--{name.replace('/', '--')}"
     ref = repository / "refs" / revision
-    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
+    commit = ref.read_text(encoding="utf-8").strip() if is_file(ref) else revision
     found = repository / "snapshots" / commit / file
-    return found if found.is_file() else None
+    return found if is_file(found) else None

@@ -5,7 +5,7 @@ is read or written.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,15 +44,16 @@ def build(
     environ: Mapping[str, str],
     *,
     accelerate: str = "accelerate",
+    spread: Sequence[Change] = (),
 ) -> Launch:
     """Return the launch of ``recipe`` on ``machine`` into ``folder``. ``accelerate`` is the
-    program's path.
+    program's path, ``spread`` what divides the run among the GPUs.
 
     ``environ`` is the user's environment, ``.env`` included: what it sets is not set again, so it
     wins.
     """
     settings = recipe.settings
-    changes = [*_own_places(recipe, folder), *_batch(recipe, machine.processes)]
+    changes = [*_own_places(recipe, folder), *_batch(recipe, machine.processes), *spread]
     changes += cpu.changes(settings) if machine.on_cpu else []
     for change in changes:
         settings.pop(change.key, None)

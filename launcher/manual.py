@@ -9,19 +9,21 @@ from typing import Any
 
 from launcher import cpu, facts, hazards, preflight, source
 from launcher.diagnostics import Code
+from launcher.plan import check as plan_check
 from launcher.rules import RULES
 from launcher.schema import check
 from launcher.schema.validator import schema
 from launcher.schema.wording import either, expected
 from launcher.upstream import place
 
-_MODULES = (source, hazards, check, place, preflight, cpu)
+_MODULES = (source, hazards, check, place, plan_check, preflight, cpu)
 _LISTS = ("datasets", "test_datasets", "pretraining_dataset")
 _STAGES = {
     "Y": "Y: reading the YAML",
     "S": "S: keys, types and values",
     "R": "R: what the recipe means",
     "U": "U: what axolotl itself says (--upstream)",
+    "P": "P: the plan",
     "L": "L: this machine, before the start",
 }
 WIDTH = 88

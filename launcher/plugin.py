@@ -86,6 +86,7 @@ class MetricsRecorder(TrainerCallback):  # type: ignore[misc]
         if not state.is_world_process_zero or logs is None:
             return
         line = record(logs, step=state.global_step, epoch=state.epoch, now=time.time())
+        line["max_steps"] = state.max_steps
         if torch.cuda.is_available():
             line["peak_allocated_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
         _append(self.file, json.dumps(line, allow_nan=False))

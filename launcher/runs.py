@@ -127,6 +127,7 @@ def create(
     resolved: Mapping[str, Any],
     command: str,
     env: Mapping[str, str],
+    machine: str = "",
 ) -> None:
     """Make the folder and write what is known before the start. Raises ``LauncherError`` where it
     cannot be written.
@@ -140,7 +141,7 @@ def create(
         folder.command.chmod(0o755)
         write_json(folder.environment, dict(sorted(redact_env(kept).items())))
         write_json(folder.versions, versions())
-        write_json(folder.status, {"state": "starting", "created": now()})
+        write_json(folder.status, {"state": "starting", "created": now(), "machine": machine})
     except OSError as problem:
         fact = f'cannot write the run folder "{folder.root}": {problem.strerror or problem}'
         raise LauncherError(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from launcher import runs
+from launcher import progress, runs
 from launcher.diagnostics import LauncherError
 from launcher.launch import Launch
 from launcher.redact import redact, secret_values
@@ -53,7 +53,9 @@ def execute(launch: Launch, environ: Mapping[str, str], *, show: Callable[[str],
         )
         tee.start()
         try:
+            told = _measurement(launch.folder, show)
             while process.poll() is None and not received.signals:
+                told()
                 time.sleep(0.1)
             if stopped := bool(received.signals):
                 _stop(received, launch.folder.metrics, show)
@@ -111,6 +113,25 @@ def _received_signals() -> Iterator[_Received]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _measurement(folder: RunFolder, show: Callable[[str], None]) -> Callable[[], None]:
+    """Return what tells, once, how long the run will really take: asked often, it looks at the
+    records when they have grown.
+    """
+    seen, done = 0, False
+
+    def tell() -> None:
+        nonlocal seen, done
+        size = folder.metrics.stat().st_size if not done and folder.metrics.exists() else seen
+        if size == seen:
+            return
+        seen = size
+        if found := progress.measured(runs.read_metrics(folder)):
+            show(progress.sentence(found))
+            done = True
+
+    return tell
 
 
 def _start(launch: Launch, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -29,6 +29,7 @@ ORDER = (
     "hazards",
     "source",
     "recipe",
+    "files",
     "schema",
     "facts",
     "rules",
@@ -45,6 +46,8 @@ ORDER = (
     "preflight",
     "manual",
     "sarif",
+    "progress",
+    "history",
     "launch",
     "supervise",
     "plugin",
@@ -64,6 +67,8 @@ axr copy [OPTIONS] NAME [PATH]
 axr validate [OPTIONS] [PATH|NAME]... --format --fix --diff --unsafe-fixes --upstream --gpu --trust
 axr explain [OPTIONS] CODE|NAME|KEY --all
 axr schema [OPTIONS] --check
+axr plan [OPTIONS] NAME [KEY=VALUE]... --gpu --gpus --nodes --rows --price --fit --compare \
+--dry-run-memory --fetch --json
 axr train [OPTIONS] NAME [KEY=VALUE]... --gpus --cpu --dry-run --trust
 axr demo [OPTIONS]
 """
@@ -206,6 +211,8 @@ sys.exit(code)
         ("validate", "--help"),
         ("train", "--help"),
         ("demo", "--help"),
+        ("plan", "qwen25-sft"),
+        ("plan", "qwen25-sft", "--compare"),
         ("schema", "--help"),
         ("train", "qwen25-sft", "--dry-run"),
         ("train", "smollm2-dpo", "learning_rate=1.0e-5", "--cpu", "--dry-run"),

@@ -22,6 +22,7 @@ VERBS = {
     "validate": "validate:validate",
     "explain": "explain:explain",
     "schema": "schema:schema",
+    "plan": "plan:plan",
     "train": "train:train",
     "demo": "demo:demo",
 }

@@ -15,10 +15,13 @@ from launcher import launch as launching
 from launcher import node as nodes
 from launcher import preflight, runs
 from launcher import recipe as recipes
+from launcher.cli import plan_panel as panel
 from launcher.cli.console import next_commands, say, show_problems
+from launcher.cli.outlook import Outlook, outlook
 from launcher.diagnostics import Diagnostic, LauncherError, has_errors
 from launcher.launch import Launch
 from launcher.node import Machine, Node
+from launcher.plan.check import check as plan_check
 from launcher.recipe import Recipe
 from launcher.rules.batch import whole
 from launcher.rules.security import remote_code
@@ -81,18 +84,26 @@ def run_recipe(
         if not (dry_run and problem.code == preflight.SECRET_UNSET.code)
     ):
         return 1, None
+    view = outlook(recipe, machine, node, environ)
+    if view.forecast:
+        show_problems(plan_check(view.forecast), recipe.texts, to_stderr=True)
     folder = RunFolder(runs.runs_root(environ, node.volume) / runs.run_name(recipe.name))
-    launch = launching.build(recipe, machine, folder, environ, accelerate=_accelerate())
+    launch = launching.build(
+        recipe, machine, folder, environ, accelerate=_accelerate(), spread=view.changes
+    )
     if dry_run:
-        _describe(recipe, launch, f"{machine.processes} x GPU" if not machine.on_cpu else "the CPU")
+        place = f"{machine.processes} x GPU" if not machine.on_cpu else "the CPU"
+        _describe(recipe, launch, place, view)
         click.echo(launching.script(launch, dotenv=Path(".env").exists()), nl=False)
         return 0, None
     _ask_for_trust(problems, trust)
     _require_stack()
-    return _run(recipe, launch, environ, node), folder
+    return _run(recipe, launch, environ, node, view), folder
 
 
-def _run(recipe: Recipe, launch: Launch, environ: Mapping[str, str], node: Node) -> int:
+def _run(
+    recipe: Recipe, launch: Launch, environ: Mapping[str, str], node: Node, view: Outlook
+) -> int:
     from launcher import supervise
 
     complete = {**environ, **launch.env}
@@ -102,8 +113,9 @@ def _run(recipe: Recipe, launch: Launch, environ: Mapping[str, str], node: Node)
         resolved=launch.resolved,
         command=launching.again(launch, Path.cwd(), dotenv=Path(".env").exists()),
         env=complete,
+        machine=str(node),
     )
-    _describe(recipe, launch, str(node))
+    _describe(recipe, launch, str(node), view)
     code = supervise.execute(launch, complete, show=lambda text: say(text, fg="yellow", bold=True))
     _report_end(launch, code)
     return code
@@ -181,11 +193,12 @@ def _require_stack() -> None:
         raise LauncherError(f"axolotl is not installed for {sys.executable}", hint)
 
 
-def _describe(recipe: Recipe, launch: Launch, machine: str) -> None:
+def _describe(recipe: Recipe, launch: Launch, machine: str, view: Outlook) -> None:
     say(str(recipe.block.get("title", recipe.name)), bold=True)
     say(f"  model    {launch.resolved.get('base_model')}")
     say(f"  machine  {machine}, {launch.world_size} process{'es' * (launch.world_size > 1)}")
     say(f"  run      {launch.folder.root}")
+    say(f"  plan     {panel.sentence(view.forecast) if view.forecast else view.why}")
     for change in launch.changes:
         say(f"  set      {change}")
 

@@ -16,6 +16,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from launcher import hub_cache
 from launcher.diagnostics import LauncherError
+from launcher.files import is_file, read_mapping
 from launcher.models.facts import ModelFacts, from_config
 from launcher.recipe import pack_folder
 
@@ -30,14 +31,24 @@ def find(name: str, environ: Mapping[str, str], *, revision: str = "main") -> Mo
     Raises ``LauncherError`` where nothing here knows it, ``UnsupportedModel`` where it is known and
     has no formulas.
     """
-    for config, source in (
+    found, source = config(name, environ, revision=revision)
+    return from_config(name, found, source)
+
+
+def config(
+    name: str, environ: Mapping[str, str], *, revision: str = "main"
+) -> tuple[dict[str, Any], str]:
+    """Return a model's config.json, or its essentials, and where they were found. Raises
+    ``LauncherError`` where nothing here knows it.
+    """
+    for found, source in (
         _in_folder(Path(name)),
         _in_cache(name, revision, environ),
         (shipped().get(name), "shipped table"),
     ):
-        if config is not None:
-            return from_config(name, config, source)
-    hint = "give the folder of a copy, or let it be fetched from the Hub"
+        if found is not None:
+            return found, source
+    hint = "ask the Hub with --fetch, or name the folder of a copy as base_model"
     raise LauncherError(f'the shape of the model "{name}" is not known here', hint, exit_code=1)
 
 
@@ -51,7 +62,7 @@ def shipped() -> dict[str, dict[str, Any]]:
 
 def _in_folder(folder: Path) -> tuple[dict[str, Any] | None, str]:
     file = folder / "config.json"
-    return (_read(file), f"{file}") if file.is_file() else (None, "")
+    return (_read(file), f"{file}") if is_file(file) else (None, "")
 
 
 def _in_cache(
@@ -62,10 +73,10 @@ def _in_cache(
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        return _mapping(file.read_bytes(), str(file))
-    except OSError as problem:
-        raise LauncherError(f"{file} cannot be read: {problem.strerror}", exit_code=1) from None
+    found = read_mapping(file, LARGEST)
+    if found is None:
+        raise LauncherError(f"{file} cannot be read as JSON", exit_code=1)
+    return found
 
 
 def _mapping(data: bytes, place: str) -> dict[str, Any]:

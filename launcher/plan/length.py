@@ -51,7 +51,7 @@ def length(recipe: Recipe, job: Job, rows: Rows | None) -> Length:
         samples,
         padded,
         longest,
-        bool(fitting) or job.packed,
+        bool(fitting),
         _evaluations(recipe, steps),
         rows.evaluated if rows else 0,
     )
@@ -72,10 +72,8 @@ def _rows(job: Job, rows: Rows | None, fitting: Sequence[int]) -> int | None:
     if rows is None:
         return None
     kept = rows.count * len(fitting) / len(rows.lengths) if rows.lengths else rows.count
-    if not job.packed:
+    if not (job.packed and fitting):  # how many go into one is not known: one at least
         return math.floor(kept)
-    if not fitting:
-        return None  # how many rows go into one is not known
     return math.ceil(kept * sum(fitting) / len(fitting) / (job.sequence_len * FILLED))
 
 
@@ -105,3 +103,19 @@ def _evaluations(recipe: Recipe, steps: int | None) -> int:
     if not every or steps is None:
         return 0
     return int(1 / every) if every < 1 else steps // int(every)
+
+
+def checkpoints(recipe: Recipe, steps: int | None) -> int | None:
+    """Return how many checkpoints a run writes, none where that needs the unknown number of steps.
+
+    axolotl saves each epoch where nothing else is said (core/builders/base.py,
+    _configure_save_strategy).
+    """
+    value, epochs = recipe.value, number(recipe.value.get("num_epochs")) or 1
+    if per_epoch := number(value.get("saves_per_epoch")):
+        return int(per_epoch * epochs)
+    if every := number(value.get("save_steps")):
+        if every < 1:
+            return int(1 / every)
+        return None if steps is None else steps // int(every)
+    return 0 if value.get("save_strategy") == "no" else math.ceil(epochs)

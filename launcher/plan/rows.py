@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from launcher import hub_cache
+from launcher.files import is_file
 from launcher.recipe import Recipe, located, pack_folder
 
 TABLE = "datasets.tsv"  # in the pack's folder `schemas`: path, rows, source
@@ -93,7 +94,7 @@ def _bound(text: str | None, count: int) -> int | None:
 
 def _whole(name: str, split: str, environ: Mapping[str, str]) -> tuple[int, str] | None:
     file = Path(located(name))
-    if name and file.is_file():
+    if name and is_file(file):
         with contextlib.suppress(OSError, ValueError):
             return sum(1 for _ in read(file)), "counted"
         return None
@@ -153,7 +154,7 @@ def _read(file: Path) -> Iterator[Any]:
 def _lengths(recipe: Recipe, entries: list[Row], environ: Mapping[str, str]) -> list[int]:
     """Return the tokens of each row, where the rows and the model's own tokenizer are at hand."""
     files = [Path(located(str(entry.get("path")))) for entry in entries]
-    if not all(file.is_file() for file in files):
+    if not all(is_file(file) for file in files):
         return []
     tokenizer = _tokenizer(recipe, environ)
     if tokenizer is None:
@@ -174,7 +175,7 @@ def _tokenizer(recipe: Recipe, environ: Mapping[str, str]) -> Any:
     """Return the model's tokenizer, or none where it or the library is not here."""
     name = str(recipe.value.get("tokenizer_config") or recipe.value.get("base_model"))
     local = Path(located(name)) / "tokenizer.json"
-    file = local if local.is_file() else hub_cache.find("models", name, "tokenizer.json", environ)
+    file = local if is_file(local) else hub_cache.find("models", name, "tokenizer.json", environ)
     if file is None:
         return None
     with contextlib.suppress(ImportError):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from launcher.diagnostics import LauncherError
+from launcher.files import read_mapping
 from launcher.models import ModelFacts
 from launcher.plan.job import Shard, Sharding, Unplanned
 from launcher.recipe import located
 from launcher.schema.validator import is_on
+from launcher.source import MAX_BYTES
 
 _STAGES = {0: Shard.NONE, 1: Shard.ZERO1, 2: Shard.ZERO2, 3: Shard.ZERO3}
 # DeepSpeed's own defaults (deepspeed/runtime/zero/config.py), in elements.
@@ -35,12 +36,9 @@ def sharding(settings: Mapping[str, Any], facts: ModelFacts, gpus: int) -> Shard
 def _config(given: Any) -> Mapping[str, Any]:
     if isinstance(given, Mapping):
         return given
-    try:
-        value = json.loads(Path(located(str(given))).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise LauncherError(f"deepspeed: {given} cannot be read: {problem}", exit_code=1) from None
-    if not isinstance(value, Mapping):
-        raise LauncherError(f"deepspeed: {given} is not a JSON object", exit_code=1)
+    value = read_mapping(Path(located(str(given))), MAX_BYTES)
+    if value is None:
+        raise LauncherError(f"deepspeed: {given} cannot be read as JSON", exit_code=1)
     return value
 
 

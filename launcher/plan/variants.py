@@ -11,7 +11,7 @@ from typing import Any
 from launcher.diagnostics import has_errors
 from launcher.models import ModelFacts
 from launcher.recipe import Recipe
-from launcher.rules.batch import micro_batch, whole
+from launcher.rules.batch import micro_batch, replicas, whole
 from launcher.schema.validator import is_on
 from launcher.validate import validate
 
@@ -30,16 +30,21 @@ _UNSHARDED: dict[str, Any] = {
     "fsdp_config": None,
     "fsdp_version": None,
 }
+# The pinned stack has no cut_cross_entropy: it comes from a repository, not from an index.
+_CUT_NOTE = (
+    "needs axolotl's fork of cut-cross-entropy: see axolotl's integrations/cut_cross_entropy"
+)
 _CUT = "axolotl.integrations.cut_cross_entropy.CutCrossEntropyPlugin"
 _LIGER = "axolotl.integrations.liger.LigerPlugin"
 
 
 @dataclass(frozen=True)
-class Change:
-    """New values of a recipe's keys; none takes a key out."""
+class Variant:
+    """New values of a recipe's keys; none takes a key out. ``note``: what else has to be done."""
 
     name: str
     settings: Mapping[str, Any]
+    note: str = ""
 
     def applied(self, recipe: Recipe) -> Recipe:
         """Return the recipe with the change made."""
@@ -52,10 +57,10 @@ class Change:
         return not has_errors(validate(self.applied(recipe)))
 
 
-def shardings(facts: ModelFacts) -> list[Change]:
+def shardings(facts: ModelFacts) -> list[Variant]:
     """Return the ways to spread a run over several GPUs, the least divided first."""
     zero = [
-        Change(f"ZeRO-{stage}", {**_UNSHARDED, "deepspeed": f"recipes/deepspeed/zero{stage}.json"})
+        Variant(f"ZeRO-{stage}", {**_UNSHARDED, "deepspeed": f"recipes/deepspeed/zero{stage}.json"})
         for stage in (1, 2, 3)
     ]
     fsdp = {
@@ -65,29 +70,43 @@ def shardings(facts: ModelFacts) -> list[Change]:
         "state_dict_type": "FULL_STATE_DICT",
         "reshard_after_forward": True,
     }
-    sharded = Change("FSDP2", {**_UNSHARDED, "fsdp_version": 2, "fsdp_config": fsdp})
-    return [Change("DDP", _UNSHARDED), *zero, sharded]
+    sharded = Variant("FSDP2", {**_UNSHARDED, "fsdp_version": 2, "fsdp_config": fsdp})
+    return [Variant("DDP", _UNSHARDED), *zero, sharded]
 
 
-def savings(recipe: Recipe) -> Iterator[Change]:
+def divided(recipe: Recipe, world: int) -> Variant | None:
+    """Return the change to the largest micro batch with which the stated global batch divides among
+    ``world`` GPUs; none where no micro batch does.
+    """
+    total, micro = whole(recipe.block.get("global_batch_size")), micro_batch(recipe)
+    fits = (size for size in range(micro, 0, -1) if total % (size * replicas(recipe, world)) == 0)
+    size = next(fits, None)
+    if size is None or size == micro:
+        return None if size is None else Variant("as it is", {})
+    return Variant(f"micro batch {micro} -> {size}", {"micro_batch_size": size})
+
+
+def savings(recipe: Recipe, facts: ModelFacts) -> Iterator[Variant]:
     """Yield the changes that lower memory and leave what is trained as it is, but for the last,
     which quantizes the frozen weights.
     """
     settings = recipe.settings
     if not is_on(settings.get("gradient_checkpointing")):
-        yield Change("recompute activations", {"gradient_checkpointing": True})
+        yield Variant("recompute activations", {"gradient_checkpointing": True})
     yield from _batches(recipe)
-    yield from _losses(settings)
+    yield from _losses(settings, facts)
     optimizer = str(settings.get("optimizer") or "")
-    if "8bit" not in optimizer:
-        yield Change("8-bit optimizer", {"optimizer": "adamw_8bit"})
-    if "paged" not in optimizer:
-        yield Change("8-bit optimizer, paged", {"optimizer": "paged_adamw_8bit"})
+    own = not settings.get("deepspeed")  # DeepSpeed keeps fp32 master weights beside any states
+    if own and "8bit" not in optimizer:
+        yield Variant("8-bit optimizer", {"optimizer": "adamw_8bit"})
+    if own and "paged" not in optimizer:
+        note = "its states move to host memory when the card is full, which takes time"
+        yield Variant("8-bit optimizer, paged", {"optimizer": "paged_adamw_8bit"}, note)
     if settings.get("adapter") == "lora" and not is_on(settings.get("load_in_8bit")):
-        yield Change("4-bit base", {"adapter": "qlora", "load_in_4bit": True})
+        yield Variant("4-bit base", {"adapter": "qlora", "load_in_4bit": True})
 
 
-def _batches(recipe: Recipe) -> Iterator[Change]:
+def _batches(recipe: Recipe) -> Iterator[Variant]:
     """Yield smaller micro batches with as many samples a step."""
     micro, steps = (
         micro_batch(recipe),
@@ -98,16 +117,17 @@ def _batches(recipe: Recipe) -> Iterator[Change]:
             "micro_batch_size": smaller,
             "gradient_accumulation_steps": steps * micro // smaller,
         }
-        yield Change(f"micro batch {micro} -> {smaller}", more)
+        yield Variant(f"micro batch {micro} -> {smaller}", more)
 
 
-def _losses(settings: Mapping[str, Any]) -> Iterator[Change]:
-    """Yield losses that never hold all logits; TRL's DPO needs them."""
+def _losses(settings: Mapping[str, Any], facts: ModelFacts) -> Iterator[Variant]:
+    """Yield losses that never hold all logits; TRL's DPO needs them, and GPT-2 has no patch."""
     listed = [str(name) for name in settings.get("plugins") or []]
-    if settings.get("rl") or any("cut_cross_entropy" in name for name in listed):
+    cut = any("cut_cross_entropy" in name for name in listed)
+    if settings.get("rl") or cut or facts.architecture == "gpt2":
         return
-    yield Change("cut cross entropy", {"plugins": [*listed, _CUT]})
     if not is_on(settings.get("liger_fused_linear_cross_entropy")):
         plugins = listed if any(".liger." in name for name in listed) else [*listed, _LIGER]
-        settings_ = {"plugins": plugins, "liger_fused_linear_cross_entropy": True}
-        yield Change("Liger's fused loss", settings_)
+        fused = {"plugins": plugins, "liger_fused_linear_cross_entropy": True}
+        yield Variant("Liger's fused loss", fused)
+    yield Variant("cut cross entropy", {"plugins": [*listed, _CUT]}, _CUT_NOTE)

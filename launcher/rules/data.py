@@ -8,18 +8,14 @@ from typing import Any
 
 from launcher import facts
 from launcher.diagnostics import Severity
+from launcher.files import exists, is_folder
 from launcher.recipe import Recipe, located
-from launcher.rules.files import exists, is_folder
 from launcher.rules.hub import is_repository
 from launcher.rules.rule import Finding, Findings, rule
 from launcher.schema.wording import cut
 
 FILES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt")
-
-
 FORMATS = ("json", "csv", "parquet", "text", "arrow")  # that datasets reads without a repository
-
-
 # What axolotl's loader opens itself (utils/data/shared.py).
 REMOTE = ("https://", "s3://", "gs://", "gcs://", "abfs://", "adl://", "az://", "oci://")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from launcher import facts
 from launcher.diagnostics import Severity, delete
 from launcher.facts.types import Kind
+from launcher.files import exists, is_folder
 from launcher.recipe import Recipe
 from launcher.rules.data import entries
-from launcher.rules.files import exists, is_folder
 from launcher.rules.names import method, misnamed
 from launcher.rules.objective import PREFERENCE
 from launcher.rules.rule import Finding, Findings, rule

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from launcher.diagnostics import Related, Severity
+from launcher.files import exists, read_mapping
 from launcher.recipe import Recipe, located
-from launcher.rules.files import exists, read_mapping
 from launcher.rules.objective import PREFERENCE
 from launcher.rules.rule import Finding, Findings, rule
 from launcher.schema.validator import is_on

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from launcher.diagnostics import Severity
+from launcher.files import exists
 from launcher.recipe import Recipe
-from launcher.rules.files import exists
 from launcher.rules.hub import is_repository
 from launcher.rules.rule import Finding, Findings, rule
 from launcher.schema.wording import cut

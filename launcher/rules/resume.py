@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from launcher.diagnostics import Severity
+from launcher.files import is_folder, read_mapping
 from launcher.recipe import Recipe
-from launcher.rules.files import is_folder, read_mapping
 from launcher.rules.rule import Finding, Findings, number, rule
 
 MAX_BYTES = 16 * 2**20  # the log in trainer_state.json takes about 150 bytes a logged step

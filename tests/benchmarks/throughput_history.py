@@ -144,7 +144,9 @@ def _gpu(row: Row) -> Gpu:
 
 def _code(row: Row) -> Code:
     habit, kernels = HABITS.get(row["source"], Habit()), row["kernels"]
-    code = replace(PINNED, compiled=habit.compiled)
+    # torchtune's table adds one technique a row: torch.compile comes after the first two.
+    compiled = habit.compiled and not any(word in kernels for word in ("baseline", "packed"))
+    code = replace(PINNED, compiled=compiled)
     if "foak" in kernels:
         code = replace(code, logit=FOAK_LOGITS)
     if row["source"] == "Qwen-README" and row["method"] == "qlora":  # GPTQ, not bitsandbytes

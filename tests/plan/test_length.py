@@ -141,7 +141,8 @@ def test_steps_are_counted_as_the_trainer_does(
 def test_what_is_not_known_is_not_guessed() -> None:
     assert counted(None).steps is None
     assert counted(None, max_steps=7).steps == 7
-    assert counted(Rows(100, ""), sample_packing=True).steps is None
+    packed = counted(Rows(100, ""), sample_packing=True)  # a bound: one row goes into one
+    assert (packed.steps, packed.measured) == (39, False)
     assert not counted(Rows(100, "")).measured
     assert counted(Rows(100, "")).padded == 2 * 512
 

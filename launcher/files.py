@@ -18,6 +18,11 @@ def exists(name: str | Path) -> bool:
     return os.path.exists(name)  # Path.exists raises for a name that is too long or not permitted
 
 
+def is_file(name: str | Path) -> bool:
+    """Return whether there is a regular file of this name, whatever the name."""
+    return os.path.isfile(name)
+
+
 def is_folder(name: str | Path) -> bool:
     """Return whether there is a folder of this name, whatever the name."""
     return os.path.isdir(name)
@@ -27,7 +32,7 @@ def read_mapping(path: Path, limit: int) -> dict[str, Any] | None:
     """Return what a JSON file of at most ``limit`` bytes holds; none where it is no such file, or
     holds no mapping.
     """
-    if not os.path.isfile(path):  # opening some devices does something
+    if not is_file(path):  # opening some devices does something
         return None
     try:
         with open(path, "rb", opener=_without_waiting) as stream:

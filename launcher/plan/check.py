@@ -1,0 +1,40 @@
+"""What a forecast says of a recipe on a machine, as problems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from launcher.diagnostics import Code, Diagnostic, Severity
+from launcher.hardware import GIB
+from launcher.plan.forecast import Forecast
+from launcher.plan.memory import MARGIN, Verdict
+
+TOO_LARGE = Code(
+    "P101",
+    "does-not-fit",
+    Severity.WARNING,
+    "By the formulas the run needs more memory than the card has: it would go out of memory in its "
+    "first steps, after the model was downloaded and loaded.",
+)
+TIGHT = Code(
+    "P102",
+    "fits-tightly",
+    Severity.NOTE,
+    "By the formulas the run fits, but with less room than they may be wrong by.",
+)
+
+
+def check(forecast: Forecast) -> Iterator[Diagnostic]:
+    """Yield what is wrong with the memory of a run."""
+    memory, card, recipe = forecast.memory, forecast.hardware.gpu, forecast.recipe
+    span = recipe.key_span("micro_batch_size")
+    need = (memory.allocated + memory.context) / GIB
+    fact = f"the run takes {need:.1f} GiB at its peak, a {card.name} has {card.memory:.1f}"
+    hint = f"axr plan {recipe.file} --gpu {card.name} --fit"
+    match forecast.verdict:
+        case Verdict.NO:
+            yield TOO_LARGE.at(span, fact, hint)
+        case Verdict.TIGHT:
+            yield TIGHT.at(span, f"{fact}: less than {MARGIN - 1:.0%} to spare", hint)
+        case Verdict.OK:
+            pass
