@@ -1,4 +1,4 @@
-"""Adapters: LoRA, QLoRA, and what has to go with them."""
+"""Adapters: which there are, and what has to go with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data: where it is, how a row is read, which keys of an entry do anything."""
+"""The data: where it is, and which of its rows."""
 
 from __future__ import annotations
 

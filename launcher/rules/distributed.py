@@ -1,4 +1,4 @@
-"""Several GPUs: DeepSpeed, FSDP, and what they do not get on with."""
+"""Several GPUs: DeepSpeed, and what it does not get on with."""
 
 from __future__ import annotations
 

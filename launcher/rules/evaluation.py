@@ -1,4 +1,4 @@
-"""Evaluating and saving: what axolotl schedules, and what it silently does not."""
+"""Evaluating: what axolotl schedules, and what it silently does not."""
 
 from __future__ import annotations
 

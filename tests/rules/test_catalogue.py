@@ -114,6 +114,11 @@ CAUGHT = [
         "fp8: true\nx-recipe: {title: A, method: sft, needs: {gpu: a100-80gb, gpus: 1, disk: 1}}",
         "R704",
     ),
+    (
+        "pre-ampere",
+        "bf16: true\nx-recipe: {title: A, method: sft, needs: {gpu: t4-16gb, gpus: 1, disk: 1}}",
+        "R704",
+    ),
     ("path-null", "datasets: [{type: alpaca}]", "R401"),
     ("early-stop", f"{ROWS}evals_per_epoch: 2\nearly_stopping_patience: 2", "R305"),
     (
@@ -162,7 +167,6 @@ ELSEWHERE = {
     "oom-dpo-full": "plan: memory by term, from the model's config.json",
     "oom-eval": "plan: memory by term, from the model's config.json",
     "seqlen-model": "plan: max_position_embeddings, from the model's config.json",
-    "pre-ampere": "preflight: the GPU that is there; no recipe can need an older one",
     "resume-deepspeed": "rehearsal: depends on what DeepSpeed wrote into the checkpoint",
     "kernels-cpu": "launch: launcher/cpu.py turns the kernels off where there is no GPU",
     "user-defined-dpo": "fixed in the pinned axolotl",
