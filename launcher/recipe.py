@@ -27,7 +27,8 @@ class Recipe:
     """A recipe as it will be used: the file's values with the overrides applied.
 
     ``value`` is empty where the file could not be read; ``problems`` then says why. ``places`` and
-    ``texts`` tell where each value was written: in the file, or on the command line.
+    ``texts`` tell where each value was written: in the file, or on the command line. ``malformed``
+    are the top-level keys whose values are left out, being of a form that no rule expects.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Recipe:
     texts: Mapping[str, str]
     problems: tuple[Diagnostic, ...] = ()
     overrides: tuple[str, ...] = ()
+    malformed: frozenset[str] = frozenset()
 
     @property
     def settings(self) -> dict[str, Any]:

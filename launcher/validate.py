@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from launcher.diagnostics import Diagnostic, in_order
+from launcher.diagnostics import Diagnostic, Severity, in_order
 from launcher.recipe import Recipe
-from launcher.rules import RULES, security
+from launcher.rules import RULES, refusals, security
 from launcher.schema import check
 
 # What leaves a value in a form that the rules do not expect.
@@ -27,14 +27,37 @@ def _problems(recipe: Recipe) -> Iterator[Diagnostic]:
     schema = list(check.check(recipe))
     yield from schema
     malformed = _keys_of(recipe, (problem for problem in schema if problem.code in _FORM))
+    yield from _once(list(_by_rules(recipe, malformed)))
+
+
+def _by_rules(recipe: Recipe, malformed: frozenset[str]) -> Iterator[Diagnostic]:
     for rule in RULES:
         if rule in security.RULES or not malformed:
             yield from rule(recipe)
             continue
         sound = _Sound(recipe.value, malformed)
-        found = list(rule(replace(recipe, value=sound)))
+        found = list(rule(replace(recipe, value=sound, malformed=malformed)))
         if not sound.asked:
             yield from found
+
+
+def _once(problems: list[Diagnostic]) -> Iterator[Diagnostic]:
+    """Leave out what axolotl refuses where a rule of ours says so in words of its own."""
+    refused = refusals.refused_combination.code.code
+    told = {
+        line
+        for problem in problems
+        if problem.severity is Severity.ERROR and problem.code != refused
+        for line in _lines(problem)
+    }
+    for problem in problems:
+        if problem.code != refused or told.isdisjoint(_lines(problem)):
+            yield problem
+
+
+def _lines(problem: Diagnostic) -> set[tuple[str, int]]:
+    spans = [problem.span, *(related.span for related in problem.related)]
+    return {(span.file, span.line) for span in spans}
 
 
 def _keys_of(recipe: Recipe, problems: Iterable[Diagnostic]) -> frozenset[str]:

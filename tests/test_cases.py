@@ -40,7 +40,11 @@ def codes() -> set[str]:
     for module in (ROOT / "launcher").rglob("*.py"):
         for node in ast.parse(module.read_text(encoding="utf-8")).body:
             value = getattr(node, "value", None)
-            if isinstance(value, ast.Call) and ast.unparse(value.func).endswith("Code"):
+            if (
+                isinstance(value, ast.Call)
+                and value.args
+                and ast.unparse(value.func).endswith("Code")
+            ):
                 found.add(ast.literal_eval(value.args[0]))
     return {code for code in found if code[0] in "YSR"}
 

@@ -20,7 +20,11 @@ def test_every_code_has_a_page() -> None:
     for module in (ROOT / "launcher").rglob("*.py"):
         for node in ast.parse(module.read_text(encoding="utf-8")).body:
             value = getattr(node, "value", None)
-            if isinstance(value, ast.Call) and ast.unparse(value.func).endswith("Code"):
+            if (
+                isinstance(value, ast.Call)
+                and value.args
+                and ast.unparse(value.func).endswith("Code")
+            ):
                 found.add(ast.literal_eval(value.args[0]))
     assert {one.code for one in manual.codes()} == found
     assert len({one.name for one in manual.codes()}) == len(found)

@@ -257,6 +257,7 @@ def test_expected() -> None:
 def test_where_each_problem_of_a_union_is_reported() -> None:
     text = (
         "base_model: m\nlearning_rate: 1.0e-5\nlora_target_modules: [q_proj, 1]\ntokens: {a: 1}\n"
+        "datasets: [{path: my-org/rows, type: alpaca}]\n"
     )
     read = recipe.from_document(source.parse(text, "f.yaml"))
     assert [render_concise(problem, {}).split("(")[0].strip() for problem in validate(read)] == [

@@ -124,8 +124,22 @@ class Removed:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """What one check of axolotl's refuses: ``when`` and in which ``words``, both terms of
+    `launcher.facts.logic`; ``integration`` is the one whose plugin has to be listed for it.
+    """
+
+    check: str
+    when: list[Any]
+    words: list[Any]
+    integration: str
+
+
+@dataclass(frozen=True)
 class Facts:
-    """All facts; ``preference_types`` by method, ``plugins`` by integration."""
+    """All facts; ``preference_types`` by method, ``plugins`` by integration, ``choices`` by the
+    dotted key, ``classes`` (of transformers) by the key that names one.
+    """
 
     versions: Mapping[str, str]
     methods: frozenset[str]
@@ -134,6 +148,10 @@ class Facts:
     schedulers: Mapping[str, Scheduler]
     adapters: Mapping[str, str | None]  # the integration that brings it, none for axolotl's own
     plugins: Mapping[str, Plugin]
+    choices: Mapping[str, tuple[str, ...]]
+    classes: Mapping[str, frozenset[str]]
+    split_pattern: str
+    packing_attention: frozenset[str]
     templates: Templates
     supervised_types: SupervisedTypes
     preference_types: Mapping[str, PreferenceTypes]
@@ -141,6 +159,7 @@ class Facts:
     read_only_by: Mapping[str, Readers]
     never_read: frozenset[str]
     removed: tuple[Removed, ...]
+    refusals: tuple[Refusal, ...]
 
     def ignores(self, method: str, key: str, integrations: Collection[str] = ()) -> bool:
         """Whether nothing reads the top-level key under the method, with these integrations of
@@ -176,6 +195,10 @@ def _facts(data: Mapping[str, Any]) -> Facts:
         schedulers={name: _scheduler(value) for name, value in data["schedulers"].items()},
         adapters=data["adapters"],
         plugins={name: _plugin(value) for name, value in data["plugins"].items()},
+        choices={key: tuple(names) for key, names in data["choices"].items()},
+        classes=_sets(data["classes"]),
+        split_pattern=data["split_pattern"],
+        packing_attention=frozenset(data["packing_attention"]),
         templates=_templates(data["chat_templates"]),
         supervised_types=_supervised(data["supervised_types"]),
         preference_types=_preference(data["preference_types"]),
@@ -185,6 +208,7 @@ def _facts(data: Mapping[str, Any]) -> Facts:
         read_only_by={key: _readers(value) for key, value in data["read_only_by"].items()},
         never_read=frozenset(data["never_read"]),
         removed=tuple(_removed(value) for value in data["removed"]),
+        refusals=tuple(Refusal(**value) for value in data["refusals"]),
     )
 
 

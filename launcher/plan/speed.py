@@ -15,7 +15,7 @@ from launcher.hardware import Gpu
 from launcher.plan import links, work
 from launcher.plan.job import Job, Shard
 from launcher.plan.links import Cluster
-from launcher.plan.work import PINNED, Stack, Flops
+from launcher.plan.work import PINNED, Flops, Stack
 
 # Share of the data sheet's speed that large bf16 matrix products reach. Fitted: on 174 rows of the
 # A100, on 8 of the H100. Ada's workstation and data-center cards have a power limit far below what

@@ -1,4 +1,4 @@
-"""Adapters: LoRA, QLoRA, and what has to go with them."""
+"""Adapters: which there are, and what has to go with them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ from launcher import facts
 from launcher.diagnostics import Related, Severity, delete, write
 from launcher.recipe import Recipe
 from launcher.rules.names import integrations, misnamed
-from launcher.rules.rule import Finding, Findings, number, rule
+from launcher.rules.rule import Finding, Findings, rule
 from launcher.schema.validator import is_on
 
 LORA = ("lora", "qlora")
-TARGETS = (
-    "lora_target_linear",
-    "lora_target_modules",
-    "lora_target_parameters",
-    "peft_target_parameters",
-)
 
 
 @rule("R508", "unknown-adapter", Severity.ERROR)
@@ -118,35 +112,6 @@ def quantized_without_adapter(recipe: Recipe) -> Findings:
             yield Finding(recipe.key_span(key), fact, f"add adapter: qlora, or delete {key}")
 
 
-@rule("R503", "lora-without-targets", Severity.ERROR)
-def lora_without_targets(recipe: Recipe) -> Findings:
-    """LoRA needs to know which layers it adapts; nothing is assumed.
-
-    The run dies after the model is loaded: "No `target_modules` passed".
-
-    Example:
-
-    ```yaml
-    adapter: lora
-    lora_r: 16
-    ```
-
-    Use instead:
-
-    ```yaml
-    adapter: lora
-    lora_r: 16
-    lora_target_linear: true
-    ```
-    """
-    value = recipe.value
-    if value.get("adapter") in LORA and not any(value.get(key) for key in TARGETS):
-        if value.get("lora_model_dir"):
-            return  # the adapter that is loaded knows its own
-        fact = f"adapter: {value['adapter']} names no layers"
-        yield Finding(recipe.value_span("adapter"), fact, "add lora_target_linear: true")
-
-
 @rule("R504", "lora-kernels-in-preference-training", Severity.ERROR)
 def lora_kernels_in_preference_training(recipe: Recipe) -> Findings:
     """The LoRA kernels do not work under ``rl``: the run dies after the model is loaded.
@@ -208,77 +173,10 @@ def lora_keys_without_adapter(recipe: Recipe) -> Findings:
             return
 
 
-@rule("R506", "lora-rank", Severity.ERROR)
-def lora_rank(recipe: Recipe) -> Findings:
-    """The rank of an adapter is a whole number above 0, and its alpha a number above 0.
-
-    PEFT stops at a rank of 0 after the model is loaded; an alpha of 0 trains nothing.
-
-    Example:
-
-    ```yaml
-    adapter: lora
-    lora_r: 0
-    lora_alpha: 16
-    lora_target_linear: true
-    ```
-
-    Use instead:
-
-    ```yaml
-    adapter: lora
-    lora_r: 16
-    lora_alpha: 16
-    lora_target_linear: true
-    ```
-    """
-    if recipe.value.get("adapter") not in LORA:
-        return
-    for key in ("lora_r", "lora_alpha"):
-        size = number(recipe.value.get(key))
-        if size is not None and size <= 0:
-            yield Finding(recipe.value_span(key), f"{key} is {size:g}", f"{key}: 16")
-
-
-@rule("R507", "new-tokens-not-trained", Severity.ERROR)
-def new_tokens_not_trained(recipe: Recipe) -> Findings:
-    """``tokens`` adds rows to the embeddings, and the adapter does not train them.
-
-    axolotl stops when the model is loaded: "`lora_modules_to_save` not properly set". Both modules
-    are trained and saved in full, which takes memory; a token that the vocabulary has costs none.
-
-    Example:
-
-    ```yaml
-    adapter: lora
-    lora_target_linear: true
-    tokens: ["<think>"]
-    ```
-
-    Use instead:
-
-    ```yaml
-    adapter: lora
-    lora_target_linear: true
-    tokens: ["<think>"]
-    lora_modules_to_save: [embed_tokens, lm_head]
-    ```
-    """
-    value = recipe.value
-    if value.get("adapter") and value.get("tokens") and not value.get("lora_modules_to_save"):
-        related = (Related("added here", recipe.key_span("tokens")),)
-        fact = f"adapter: {value['adapter']} does not train the embeddings of new tokens"
-        hint = "add lora_modules_to_save: [embed_tokens, lm_head]"
-        yield Finding(recipe.value_span("adapter"), fact, hint, related)
-
-
 RULES = (
     unknown_adapter,
     lora_on_4bit,
     quantized_without_adapter,
-    lora_without_targets,
     lora_kernels_in_preference_training,
     lora_keys_without_adapter,
-    lora_rank,
-    new_tokens_not_trained,
 )

@@ -1,4 +1,4 @@
-"""Evaluating and saving: what axolotl schedules, and what it silently does not."""
+"""Evaluating: what axolotl schedules, and what it silently does not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def evaluation_never_runs(recipe: Recipe) -> Findings:
     """
     value = recipe.value
     per_epoch, epochs = number(value.get("evals_per_epoch")), number(value.get("num_epochs", 1))
-    if not per_epoch or epochs is None or per_epoch * epochs > 1 or value.get("eval_strategy"):
+    if not per_epoch or not epochs or per_epoch * epochs > 1 or value.get("eval_strategy"):
         return
     if value.get("val_set_size") or value.get("test_datasets"):
         fact = f"{per_epoch:g} evaluation an epoch x {epochs:g} epoch: axolotl never evaluates"
@@ -200,120 +200,10 @@ def row_count_in_preference_training(recipe: Recipe) -> Findings:
     ```
     """
     size = number(recipe.value.get("val_set_size"))
-    if size is None or size < 1 or (size > 1 and not recipe.value.get("rl")):
+    if size is None or 0 <= size < 1 or (size > 1 and not recipe.value.get("rl")):
         return
     fact = f"val_set_size is {size:g}; here it has to be a share below 1"
     yield Finding(recipe.value_span("val_set_size"), fact, "val_set_size: 0.05 holds out 5 %")
-
-
-@rule("R307", "checkpoints-vanish", Severity.NOTE)
-def checkpoints_vanish(recipe: Recipe) -> Findings:
-    """Only the last four checkpoints are kept unless ``save_total_limit`` says otherwise.
-
-    0 means four as well (core/builders/base.py). The checkpoint before overfitting may be gone.
-
-    Example:
-
-    ```yaml
-    saves_per_epoch: 4
-    num_epochs: 3
-    ```
-
-    Use instead:
-
-    ```yaml
-    saves_per_epoch: 4
-    num_epochs: 3
-    save_total_limit: 12
-    ```
-    """
-    value = recipe.value
-    per_epoch, epochs = number(value.get("saves_per_epoch")), number(value.get("num_epochs", 1))
-    if value.get("save_total_limit") or not per_epoch or not epochs or per_epoch * epochs <= 4:
-        return
-    fact = f"{per_epoch * epochs:g} checkpoints are written, the last 4 are kept"
-    hint = f"save_total_limit: {per_epoch * epochs:.0f} keeps all, 1 saves disk"
-    yield Finding(recipe.key_span("saves_per_epoch"), fact, hint)
-
-
-@rule("R308", "smoke-test-left-in", Severity.WARNING)
-def smoke_test_left_in(recipe: Recipe) -> Findings:
-    """``max_steps`` wins over ``num_epochs``: what was set for a quick try ends the real run.
-
-    The run stops after those steps with rc 0, the schedule of the learning rate included.
-
-    Example:
-
-    ```yaml
-    num_epochs: 3
-    max_steps: 10
-    ```
-
-    Use instead:
-
-    ```yaml
-    num_epochs: 3
-    ```
-    """
-    steps = number(recipe.value.get("max_steps"))
-    streamed = recipe.value.get("pretraining_dataset") or recipe.value.get("streaming")
-    if steps and steps > 0 and recipe.value.get("num_epochs") and not streamed:
-        related = (Related("without effect", recipe.key_span("num_epochs")),)
-        fact = f"the run ends after {steps:g} steps, whatever num_epochs says"
-        yield Finding(
-            recipe.key_span("max_steps"), fact, "delete max_steps, or num_epochs", related
-        )
-
-
-@rule("R309", "metric-for-best-missing", Severity.ERROR)
-def metric_for_best_missing(recipe: Recipe) -> Findings:
-    """``save_strategy: best`` needs to know which metric is best; axolotl refuses it otherwise.
-
-    It also needs an evaluation schedule, to have something to compare.
-
-    Example:
-
-    ```yaml
-    save_strategy: best
-    ```
-
-    Use instead:
-
-    ```yaml
-    save_strategy: best
-    metric_for_best_model: eval_loss
-    ```
-    """
-    if recipe.value.get("save_strategy") == "best" and not recipe.value.get(
-        "metric_for_best_model"
-    ):
-        hint = "add metric_for_best_model: eval_loss"
-        yield Finding(recipe.value_span("save_strategy"), "no metric says which one is best", hint)
-
-
-@rule("R310", "steps-not-whole", Severity.ERROR)
-def steps_not_whole(recipe: Recipe) -> Findings:
-    """A number of steps above 1 is a count, and has to be whole; below 1 it is a share of the run.
-
-    axolotl takes 1.5, and the trainer stops at it after the model is loaded.
-
-    Example:
-
-    ```yaml
-    save_steps: 1.5
-    ```
-
-    Use instead:
-
-    ```yaml
-    save_steps: 0.5
-    ```
-    """
-    for key in ("save_steps", "eval_steps"):
-        steps = number(recipe.value.get(key))
-        if steps and steps > 1 and not steps.is_integer():
-            fact = f"{key} is {steps:g}, neither a count nor a share"
-            yield Finding(recipe.value_span(key), fact, f"{key}: {steps:.0f}")
 
 
 RULES = (
@@ -323,8 +213,4 @@ RULES = (
     two_schedules,
     early_stopping_without_steps,
     row_count_in_preference_training,
-    checkpoints_vanish,
-    smoke_test_left_in,
-    metric_for_best_missing,
-    steps_not_whole,
 )

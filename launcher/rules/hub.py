@@ -14,6 +14,8 @@ from launcher.schema.validator import is_on
 # huggingface_hub/utils/_validators.py: letters, digits, '-', '_', '.'; one slash at most; 96
 # letters.
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+# ${NAME}, $NAME, $name at the start of a part of a path, %NAME%.
+_VARIABLE = re.compile(r"\$\{\w+\}|\$[A-Z_]{2,}\b|(^|[/\\])\$[A-Za-z_]\w*|%[A-Z_]{3,}%")
 REPOSITORY = re.compile(rf"^(?:{_PART}/)?{_PART}$")
 
 
@@ -121,7 +123,7 @@ def unexpanded_variable(recipe: Recipe) -> Findings:
     for path, value in texts(recipe.settings):
         if path[-1] in ("chat_template_jinja", "format", "prompt_format") or "\n" in value:
             continue
-        if re.search(r"\$\{\w+\}|\$[A-Z_]{2,}\b", value) or value.startswith("~/"):
+        if _VARIABLE.search(value) or value.startswith("~/"):
             fact = f'"{value}" is taken as it stands, nothing is expanded'
             yield Finding(recipe.value_span(*path), fact, "write the path out")
 

@@ -31,6 +31,11 @@ def integrations(recipe: Recipe) -> set[str]:
     return {name for name, plugin in facts.load().plugins.items() if plugin.names & listed}
 
 
+def has_foreign_plugin(recipe: Recipe) -> bool:
+    """Return whether the recipe lists a plugin that is none of axolotl's."""
+    return len(integrations(recipe)) < len(recipe.value.get("plugins") or [])
+
+
 def holders(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     """Yield the recipe's settings and each entry of its datasets, with their paths."""
     yield (), recipe.settings
@@ -68,8 +73,8 @@ def unknown_optimizer(recipe: Recipe) -> Findings:
     ```
     """
     name, known = recipe.value.get("optimizer"), facts.load().optimizers
-    if not isinstance(name, str) or recipe.value.get("plugins"):
-        return  # a plugin may bring an optimizer of its own
+    if not isinstance(name, str) or has_foreign_plugin(recipe):
+        return  # which may bring an optimizer of its own
     span = recipe.value_span("optimizer")
     if name in facts.load().optimizers_without_branch:
         yield Finding(span, f'axolotl knows optimizer "{name}" and cannot build it', _OPTIMIZER)
@@ -228,13 +233,22 @@ def unknown_chat_template(recipe: Recipe) -> Findings:
                 f'no chat template is called "{name}"',
             )
             yield misnamed(span, fact, name, templates.names | templates.special)
+        elif path and name == "jinja" and not _text(recipe, holder):
+            span = recipe.value_span(*path, "chat_template")
+            fact = "jinja means a template of your own, and there is none"
+            yield Finding(span, fact, "add chat_template_jinja")
+
+
+def _text(recipe: Recipe, holder: dict[str, Any]) -> Any:
+    return holder.get("chat_template_jinja") or recipe.value.get("chat_template_jinja")
 
 
 @rule("R004", "unknown-plugin", Severity.ERROR)
 def unknown_plugin(recipe: Recipe) -> Findings:
     """A plugin of axolotl's is misspelt: it is not loaded, and the run goes on without it.
 
-    A wrong module prints a traceback among the log lines, and that is all (PluginManager.register).
+    A wrong module prints a traceback among the log lines, and that is all (PluginManager.register);
+    a wrong class of a right module, or a name without a module, ends the run.
 
     Example:
 
@@ -251,12 +265,19 @@ def unknown_plugin(recipe: Recipe) -> Findings:
     plugins = facts.load().plugins
     known = {name for plugin in plugins.values() for name in plugin.names}
     for index, name in enumerate(recipe.value.get("plugins") or []):
-        if not isinstance(name, str) or not name.startswith("axolotl."):
+        if not isinstance(name, str):
             continue
-        span = recipe.value_span("plugins", str(index))
-        if name not in known:
+        span, (module, _, last) = recipe.value_span("plugins", str(index)), name.rpartition(".")
+        ours = name.startswith("axolotl.") or module in {one.rpartition(".")[0] for one in known}
+        if not module:
+            same = sorted(one for one in known if one.endswith(f".{last}") and "axolotl" in one)
+            hint = same[0] if same else "module.Class"
+            yield Finding(span, f'"{name}" names no module', f"write {hint}")
+        elif ours and name not in known:
             yield misnamed(span, f'axolotl has no plugin "{name}"', name, known)
-        elif not any(plugin.importable for plugin in plugins.values() if name in plugin.names):
+        elif ours and not any(
+            plugin.importable for plugin in plugins.values() if name in plugin.names
+        ):
             fact = f'the pinned stack cannot import "{name}"; axolotl would train without it'
             yield Finding(span, fact, "install what it needs, or delete the line")
 

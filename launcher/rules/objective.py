@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from typing import Any
 
 from launcher.diagnostics import Related, Severity
 from launcher.recipe import Recipe
@@ -16,6 +17,7 @@ USUAL = {
     (False, False): (5e-7, 1e-3),
     (False, True): (1e-6, 5e-3),
 }
+ONLINE = (1e-8, 1e-3)  # GRPO and its kin
 # Optimizers whose rate is on another scale: 1.0 is the usual one for some of them.
 OWN_SCALE = ("prodigy", "adafactor", "muon", "sgd", "adagrad")
 
@@ -77,10 +79,8 @@ def unusual_learning_rate(recipe: Recipe) -> Findings:
     if rate is None or not 0 < rate < 0.1 or recipe.value.get("optimizer") in OWN_SCALE:
         return
     method = recipe.value.get("rl")
-    if method and method not in PREFERENCE:
-        return
     adapter = bool(recipe.value.get("adapter"))
-    low, high = USUAL[bool(method), adapter]
+    low, high = USUAL[bool(method), adapter] if method in (*PREFERENCE, None) else ONLINE
     if low <= rate <= high:
         return
     what = str(method).upper() if method else "supervised fine-tuning"
@@ -113,9 +113,94 @@ def beta_out_of_range(recipe: Recipe) -> Findings:
     rl_beta: 0.1
     ```
     """
+    if recipe.value.get("rl") not in PREFERENCE:
+        return
+    for path in (("rl_beta",), ("dpo_beta",), ("trl", "beta")):
+        beta = number(_at(recipe.value, path))
+        if beta is not None and beta <= 0:
+            name = ".".join(path)
+            yield Finding(recipe.value_span(*path), f"{name} is {beta:g}", f"{name}: 0.1")
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    """Return what stands at a path, none where nothing does."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+@rule("R606", "unusual-beta", Severity.WARNING)
+def unusual_beta(recipe: Recipe) -> Findings:
+    """A beta of several units holds the model where it is: the usual one is 0.1.
+
+    It weighs how far the trained model may go from its reference; SimPO alone takes 2 to 10.
+
+    Example:
+
+    ```yaml
+    rl: dpo
+    rl_beta: 10
+    ```
+
+    Use instead:
+
+    ```yaml
+    rl: dpo
+    rl_beta: 0.1
+    ```
+    """
     beta = number(recipe.value.get("rl_beta"))
-    if beta is not None and beta <= 0 and recipe.value.get("rl") in PREFERENCE:
-        yield Finding(recipe.value_span("rl_beta"), f"rl_beta is {beta:g}", "rl_beta: 0.1")
+    if beta is not None and beta > 2 and recipe.value.get("rl") in ("dpo", "ipo", "kto", "orpo"):
+        fact = f"an rl_beta of {beta:g} is high for {str(recipe.value['rl']).upper()}"
+        yield Finding(recipe.value_span("rl_beta"), fact, "usual is 0.01 to 0.5")
+
+
+# dotted key -> least and greatest value, and whether the greatest itself is allowed: what torch,
+# PEFT, accelerate and vLLM refuse beyond, or what cannot be a share.
+RANGES = {
+    "lora_dropout": (0, 1, False),
+    "warmup_ratio": (0, 1, False),
+    "weight_decay": (0, inf, False),
+    "adam_beta1": (0, 1, False),
+    "adam_beta2": (0, 1, False),
+    "cosine_min_lr_ratio": (0, 1, True),
+    "cosine_constant_lr_ratio": (0, 1, True),
+    "dpo_label_smoothing": (0, 0.5, False),
+    "fsdp_version": (1, 2, True),
+    "fsdp_config.fsdp_version": (1, 2, True),
+    "vllm.gpu_memory_utilization": (0, 1, True),
+    "embedding_lr": (0, 0.1, False),
+    "loraplus_lr_embedding": (0, 0.1, False),
+}
+
+
+@rule("R607", "out-of-range", Severity.ERROR)
+def out_of_range(recipe: Recipe) -> Findings:
+    """A share is not between 0 and 1, or a number is one that its reader refuses.
+
+    axolotl has no bounds; torch, PEFT and accelerate stop at such a value after the model is
+    loaded, and a warmup longer than the run never reaches the learning rate.
+
+    Example:
+
+    ```yaml
+    warmup_ratio: 10
+    ```
+
+    Use instead:
+
+    ```yaml
+    warmup_ratio: 0.1
+    ```
+    """
+    for key, (least, most, allowed) in RANGES.items():
+        path = tuple(key.split("."))
+        given = number(_at(recipe.value, path))
+        if given is None or least <= given < most or (allowed and given == most):
+            continue
+        bound = f"at least {least}" if most == inf else f"{least} to {most:g}"
+        fact = f"{key} is {given:g}"
+        yield Finding(recipe.value_span(*path), fact, f"{bound} is possible")
 
 
 @rule("R604", "not-positive", Severity.ERROR)
@@ -193,4 +278,6 @@ RULES = (
     beta_out_of_range,
     not_positive,
     pretraining_with_held_out_rows,
+    unusual_beta,
+    out_of_range,
 )

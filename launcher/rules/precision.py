@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from launcher import facts
 from launcher.diagnostics import Related, Severity
 from launcher.recipe import BLOCK, Recipe
 from launcher.rules.rule import Finding, Findings, rule
@@ -16,8 +19,10 @@ SWITCHES = (
     "eager_attention",
     "sage_attention",
 )
-AMPERE = ("a100-80gb", "a100-40gb", "a10g-24gb")
-BEFORE_HOPPER = (*AMPERE, "l40s-48gb", "rtx4090-24gb")
+# How the kinds of GPU in `needs` begin, by what they cannot do.
+BEFORE_AMPERE = ("v100", "t4")
+BEFORE_ADA = (*BEFORE_AMPERE, "a100", "a40", "a6000", "a10g", "rtx3090")
+HOPPER = ("h100", "h200", "b200")
 
 
 @rule("R701", "packing-without-attention", Severity.WARNING)
@@ -40,13 +45,18 @@ def packing_without_attention(recipe: Recipe) -> Findings:
     attn_implementation: flash_attention_2
     ```
     """
-    value = recipe.value
+    value, name = recipe.value, recipe.value.get("attn_implementation")
     switched = any(is_on(value.get(key)) for key in SWITCHES)
-    if is_on(value.get("sample_packing")) and not value.get("attn_implementation") and not switched:
-        hint = "add attn_implementation: flash_attention_2"
-        yield Finding(
-            recipe.key_span("sample_packing"), "packed samples attend to each other", hint
-        )
+    if not is_on(value.get("sample_packing")) or (switched and not name):
+        return
+    if not name:
+        fact, hint = "packed samples attend to each other", "add attn_implementation"
+        yield Finding(recipe.key_span("sample_packing"), fact, f"{hint}: flash_attention_2")
+    elif isinstance(name, str) and re.split("[:@]", name)[0] not in facts.load().packing_attention:
+        related = (Related("packed here", recipe.key_span("sample_packing")),)
+        fact = f'attn_implementation "{name}" lets packed samples attend to each other'
+        span = recipe.value_span("attn_implementation")
+        yield Finding(span, fact, "attn_implementation: flash_attention_2", related)
 
 
 @rule("R702", "packing-in-preference-training", Severity.ERROR)
@@ -107,8 +117,8 @@ def two_precisions(recipe: Recipe) -> Findings:
 def feature_of_a_newer_gpu(recipe: Recipe) -> Findings:
     """The recipe asks for what the card that it needs cannot do.
 
-    fp8 needs compute capability 8.9; FlashAttention 3 runs on Hopper only. axolotl looks whether
-    the package is there, not whether the GPU can run it.
+    fp8 needs compute capability 8.9; FlashAttention 3 runs on Hopper only; bf16 and FlashAttention
+    2 need Ampere. axolotl looks whether the package is there, not whether the GPU can run it.
 
     Example:
 
@@ -130,14 +140,20 @@ def feature_of_a_newer_gpu(recipe: Recipe) -> Findings:
       needs: {gpu: a100-80gb, gpus: 1, disk: 50}
     ```
     """
-    gpu = recipe.block.get("needs", {}).get("gpu")
-    if gpu not in BEFORE_HOPPER:
-        return
+    gpu, value = str(recipe.block.get("needs", {}).get("gpu") or HOPPER[0]), recipe.value
+    name = value.get("attn_implementation")
     related = (Related("needed here", recipe.value_span(BLOCK, "needs", "gpu")),)
-    if gpu in AMPERE and is_on(recipe.value.get("fp8")):
+    if gpu.startswith(BEFORE_AMPERE) and is_on(value.get("bf16")):
+        yield Finding(recipe.key_span("bf16"), f"there is no bf16 on {gpu}", "fp16: true", related)
+    if gpu.startswith(BEFORE_AMPERE) and name == "flash_attention_2":
+        span = recipe.value_span("attn_implementation")
+        fact = f"flash_attention_2 does not run on {gpu}"
+        yield Finding(span, fact, "attn_implementation: sdpa", related)
+    if gpu.startswith(BEFORE_ADA) and is_on(value.get("fp8")):
         yield Finding(recipe.key_span("fp8"), f"there is no fp8 on {gpu}", "bf16: true", related)
-    if recipe.value.get("attn_implementation") in ("flash_attention_3", "flash_attention_4"):
-        fact = f"{recipe.value['attn_implementation']} does not run on {gpu}"
+    newer = name in ("flash_attention_3", "flash_attention_4")
+    if newer and not gpu.startswith((*HOPPER, "none")):
+        fact = f"{name} does not run on {gpu}"
         span = recipe.value_span("attn_implementation")
         yield Finding(span, fact, "attn_implementation: flash_attention_2", related)
 

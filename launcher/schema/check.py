@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -20,6 +21,12 @@ UNKNOWN = Code(
     "unknown-key",
     Severity.ERROR,
     "axolotl ignores unknown keys without a word and uses its default.",
+)
+EMPTY = Code(
+    "S106",
+    "unknown-key-without-value",
+    Severity.NOTE,
+    "axolotl ignores unknown keys; an empty one asks for nothing, so nothing is lost.",
 )
 TYPE = Code(
     "S103",
@@ -81,12 +88,19 @@ def _explain(recipe: Recipe, error: Error) -> Iterator[Diagnostic]:
 def _unknown_keys(recipe: Recipe, error: Error, path: Path) -> Iterator[Diagnostic]:
     known, given = error.schema["properties"], error.instance
     where = f" in {dotted(path)}" if path else ""
+    if path and path[0] in ("datasets", "test_datasets") and not _has_method(recipe):
+        known = _entry_keys()  # which class the entry has is not known
     for number, key in enumerate(key for key in given if key not in known):
         span = recipe.key_span(*path, str(key))
         if isinstance(key, str):
             near = nearest_key(key, known) if number < MAX_SUGGESTIONS else ""
             hint = f'did you mean "{near}"?' if near else _elsewhere(key, path)
             fix = delete(span, safe=False)
+            if given[key] is None and not near:
+                yield EMPTY.at(
+                    span, f'unknown key "{cut(key)}"{where}, empty', "delete it", fix=fix
+                )
+                continue
             if near and near not in given:
                 fix = write(span, near, safe=is_certain(key, near, known))
             yield UNKNOWN.at(span, f'unknown key "{cut(key)}"{where}', hint, fix=fix)
@@ -94,6 +108,19 @@ def _unknown_keys(recipe: Recipe, error: Error, path: Path) -> Iterator[Diagnost
             fact = f"a key{where} is read as {shown(key)}, not as text"
             hint = "write a name that axolotl knows; quote it if it is meant as text"
             yield UNKNOWN.at(span, fact, hint)
+
+
+def _has_method(recipe: Recipe) -> bool:
+    """Whether ``rl`` is one that axolotl knows, or is not given."""
+    named = expected(schema()["properties"]["rl"]["anyOf"], schema())
+    return recipe.value.get("rl") in (None, *named)
+
+
+@lru_cache(maxsize=1)
+def _entry_keys() -> Collection[str]:
+    """Return the keys that some dataset entry may have."""
+    shapes = (value for name, value in schema()["$defs"].items() if name.endswith("Dataset"))
+    return frozenset(key for shape in shapes for key in shape["properties"])
 
 
 def _elsewhere(key: str, path: Path) -> str:
@@ -157,6 +184,8 @@ def _wrong_type(recipe: Recipe, value: object, nodes: list[Any], path: Path) -> 
         span = recipe.key_span(*path)
         return TYPE.at(span, fact, "give a value, or delete the line", fix=delete(span, safe=False))
     span = recipe.value_span(*path)
+    if isinstance(value, (dict, list)) and path and span.line != recipe.key_span(*path).line:
+        span = recipe.key_span(*path)  # the block begins on the line below
     hint, text = _right_type(value, words, recipe.written(span))
     certain = not text.startswith("[")
     return TYPE.at(span, fact, hint, fix=write(span, text, safe=certain) if text else None)

@@ -41,7 +41,7 @@ def generate(block: JSON) -> JSON:
     ) in AxolotlInputConfig.model_fields.items():  # populate_by_name: both names are read
         if info.alias:
             schema["properties"][field] = schema["properties"][info.alias]
-    for name, model in _integration_models():
+    for name, model in integration_models():
         _merge(schema, _schema_of(model), integration=name)
     # `str | float` there, and its validator (schemas/training.py) fails for text that is no number.
     del schema["properties"]["learning_rate"]["anyOf"]
@@ -89,7 +89,7 @@ def _schema_of(model: Any) -> JSON:
     return loaded
 
 
-def _integration_models() -> list[tuple[str, Any]]:
+def integration_models() -> list[tuple[str, Any]]:
     """Return (integration, model of its top-level arguments), for every integration that the pinned
     stack can import.
 

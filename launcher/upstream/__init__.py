@@ -130,7 +130,7 @@ def _ask(questions: Sequence[Question]) -> list[str]:
     environ = {**os.environ, "AXOLOTL_DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "launcher.upstream.judge"]
     done = subprocess.run(
-        command, input=json.dumps(asked), capture_output=True, text=True, env=environ
+        command, input=json.dumps(asked, default=str), capture_output=True, text=True, env=environ
     )
     if done.returncode:
         last = done.stderr.strip().split("\n")[-1]

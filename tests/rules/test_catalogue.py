@@ -89,7 +89,8 @@ CAUGHT = [
     ("val-int-rl", "rl: dpo\nval_set_size: 200\neval_steps: 10", "R306"),
     (
         "test-ds-dpo",
-        "rl: dpo\neval_steps: 10\ntest_datasets: [{path: my-org/p, type: chatml.intel}]",
+        "rl: dpo\neval_steps: 10\n"
+        "test_datasets: [{path: my-org/p, type: chat_template.default, field_chosen: a}]",
         "R407",
     ),
     ("rl-lora-kernels", f"rl: dpo\nadapter: lora\nlora_mlp_kernel: true\n{LORA}", "R504"),
@@ -111,6 +112,11 @@ CAUGHT = [
     (
         "fp8-a100",
         "fp8: true\nx-recipe: {title: A, method: sft, needs: {gpu: a100-80gb, gpus: 1, disk: 1}}",
+        "R704",
+    ),
+    (
+        "pre-ampere",
+        "bf16: true\nx-recipe: {title: A, method: sft, needs: {gpu: t4-16gb, gpus: 1, disk: 1}}",
         "R704",
     ),
     ("path-null", "datasets: [{type: alpaca}]", "R401"),
@@ -161,7 +167,6 @@ ELSEWHERE = {
     "oom-dpo-full": "plan: memory by term, from the model's config.json",
     "oom-eval": "plan: memory by term, from the model's config.json",
     "seqlen-model": "plan: max_position_embeddings, from the model's config.json",
-    "pre-ampere": "preflight: the GPU that is there; no recipe can need an older one",
     "resume-deepspeed": "rehearsal: depends on what DeepSpeed wrote into the checkpoint",
     "kernels-cpu": "launch: launcher/cpu.py turns the kernels off where there is no GPU",
     "user-defined-dpo": "fixed in the pinned axolotl",

@@ -24,7 +24,8 @@ from least import codes, problems
         ("adapter: lora\nlora_target_linear: true\nlearning_rate: 2.0e-4", []),
         ("learning_rate: 1.0e-3", []),
         (
-            "rl: grpo\nlearning_rate: 2.0e-4\ndatasets: [{path: my-org/rows, type: chat_template}]",
+            "rl: grpo\nlearning_rate: 2.0e-4\ntrl: {reward_funcs: [rewards.right]}\n"
+            "datasets: [{path: my-org/rows, type: chat_template}]",
             [],
         ),
         ("rl: dpo\nrl_beta: 0", ["R603"]),

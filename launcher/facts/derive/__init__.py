@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from launcher.facts.derive import names, readers, removed, templates, transfers, types
+from launcher.facts.derive import (
+    choices,
+    names,
+    readers,
+    refusals,
+    removed,
+    templates,
+    transfers,
+    types,
+)
 from launcher.facts.derive.conditions import Methods
 from launcher.schema import generate as models
 
@@ -28,8 +37,10 @@ def text() -> str:
 
 
 def render(facts: JSON) -> str:
-    """Return the text of the committed file, stable under regeneration."""
-    return json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    """Return the text of the committed file, stable under regeneration; a refusal is a line."""
+    lines = [json.dumps(one, sort_keys=True, ensure_ascii=False) for one in facts["refusals"]]
+    text = json.dumps({**facts, "refusals": []}, indent=1, sort_keys=True, ensure_ascii=False)
+    return text.replace('"refusals": []', '"refusals": [\n  ' + ",\n  ".join(lines) + "\n ]") + "\n"
 
 
 def generate() -> JSON:
@@ -57,6 +68,10 @@ def generate() -> JSON:
         "schedulers": names.schedulers(),
         "adapters": names.adapters(),
         "plugins": names.plugins(),
+        "choices": choices.choices(),
+        "classes": choices.classes(),
+        "split_pattern": choices.split_pattern(),
+        "packing_attention": names.packing_attention(),
         "chat_templates": templates.chat_templates(),
         "supervised_types": supervised,
         "preference_types": types.preference(analysis),
@@ -64,6 +79,7 @@ def generate() -> JSON:
         "read_only_by": _read_only_by(read, properties, every),
         "never_read": sorted(key for key in keys - refused if not read[key]),
         "removed": told,
+        "refusals": refusals.refusals(keys),
     }
 
 

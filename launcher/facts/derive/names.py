@@ -100,6 +100,20 @@ def adapters() -> JSON:
     return {name: None for name in own} | brought
 
 
+def packing_attention() -> list[str]:
+    """Return the values of ``attn_implementation`` that keep packed samples apart: those with
+    which axolotl does not warn (``check_sample_packing_without_attention``).
+    """
+    from axolotl.utils.schemas.config import AxolotlInputConfig
+    from axolotl.utils.schemas.enums import ATTN_IMPLS_SUPPORTING_PACKING, CANONICAL_ATTN_IMPLS
+
+    return sorted(
+        name
+        for name in CANONICAL_ATTN_IMPLS | ATTN_IMPLS_SUPPORTING_PACKING
+        if AxolotlInputConfig.model_construct(attn_implementation=name).attn_decontaminates_packing
+    )
+
+
 def plugins() -> JSON:
     """Return integration -> its plugin: the ``names`` that load it, its ``keys``, whether it is
     ``importable``.
