@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -23,7 +23,7 @@ from launcher.plan.forecast import Forecast, Hardware, forecast
 from launcher.plan.memory import Verdict
 from launcher.plan.prices import Price, prices
 from launcher.plan.rows import Rows, rows
-from launcher.recipe import Recipe
+from launcher.recipe import BLOCK, Recipe
 from launcher.rules.batch import whole
 from launcher.runs import runs_root
 from launcher.validate import validate
@@ -81,7 +81,7 @@ def plan(name: str, overrides: tuple[str, ...], **given: Any) -> int:
     """Forecast a run: memory, time, cost, disk. Needs no GPU, no network and no torch."""
     options = Options(**given)
     recipe = recipes.load(recipes.find(name), overrides)
-    problems = validate(recipe)
+    problems = validate(_on(recipe, options.gpu))
     if has_errors(problems):
         show_problems(problems, recipe.texts, to_stderr=True)
         return 1
@@ -99,6 +99,16 @@ def plan(name: str, overrides: tuple[str, ...], **given: Any) -> int:
     if options.dry_run_memory:
         _dry_run(found, options)
     return 1 if found.verdict is Verdict.NO else 0
+
+
+def _on(recipe: Recipe, gpu: str | None) -> Recipe:
+    """Return the recipe as if it named this GPU: some settings do not work on every kind."""
+    if gpu is None:
+        return recipe
+    needs = {"gpus": 1, "disk": 1, **(recipe.block.get("needs") or {})}
+    block = {"title": recipe.name, "method": "sft", **recipe.block}
+    named = {**block, "needs": {**needs, "gpu": hardware.find(gpu).name}}
+    return replace(recipe, value={**recipe.value, BLOCK: named})
 
 
 def _facts(recipe: Recipe, options: Options) -> models.ModelFacts:
@@ -194,15 +204,18 @@ def _dry_run(found: Forecast, options: Options) -> None:
 
 def _propose(savings: list[fit.Saving], needed: bool) -> None:
     """Print the settings to paste of the best proposal."""
-    if not savings:
+    if not needed:
+        say("it fits as it is", fg="green")
+    elif not savings or savings[0].after.verdict is not Verdict.OK:
         say("nothing that is known here makes it fit", fg="yellow")
-        return
-    best = savings[0]
-    if needed:
+    else:
+        best = savings[0]
+        new = {key: value for key, value in best.settings.items() if value is not None}
+        old = [key for key in best.settings if key not in new and best.before.recipe.value.get(key)]
         say("\nto write into the recipe:", bold=True)
-        show(yaml.safe_dump(best.settings, sort_keys=False, default_flow_style=None).rstrip())
+        show(yaml.safe_dump(new, sort_keys=False, default_flow_style=False).rstrip())
+        if old:
+            say(f"to delete from it: {', '.join(old)}")
         for change in best.changes:
             if change.note:
                 say(f"note: {change.name} {change.note}")
-    else:
-        say("it fits as it is", fg="green")

@@ -34,6 +34,7 @@ _UNSHARDED: dict[str, Any] = {
 _CUT_NOTE = (
     "needs axolotl's fork of cut-cross-entropy: see axolotl's integrations/cut_cross_entropy"
 )
+_OFFLOAD_NOTE = "needs nvcc on the machine: DeepSpeed compiles its CPU Adam at the first start"
 _CUT = "axolotl.integrations.cut_cross_entropy.CutCrossEntropyPlugin"
 _LIGER = "axolotl.integrations.liger.LigerPlugin"
 
@@ -102,8 +103,19 @@ def savings(recipe: Recipe, facts: ModelFacts) -> Iterator[Variant]:
     if own and "paged" not in optimizer:
         note = "its states move to host memory when the card is full, which takes time"
         yield Variant("8-bit optimizer, paged", {"optimizer": "paged_adamw_8bit"}, note)
+    yield from _offloads(settings)
     if settings.get("adapter") == "lora" and not is_on(settings.get("load_in_8bit")):
         yield Variant("4-bit base", {"adapter": "qlora", "load_in_4bit": True})
+
+
+def _offloads(settings: Mapping[str, Any]) -> Iterator[Variant]:
+    """Yield optimizer states, and then weights, in host memory; an adapter has hardly any."""
+    if settings.get("adapter"):
+        return
+    for name, stage in (("optimizer in host memory", 2), ("optimizer, weights there", 3)):
+        file = f"recipes/deepspeed/zero{stage}-offload.json"
+        if settings.get("deepspeed") != file:
+            yield Variant(name, {**_UNSHARDED, "deepspeed": file}, _OFFLOAD_NOTE)
 
 
 def _batches(recipe: Recipe) -> Iterator[Variant]:
