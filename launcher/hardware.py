@@ -114,11 +114,17 @@ def of_device(name: str) -> Gpu | None:
     return _BY_NAME[kind] if kind else None
 
 
+def named(name: str) -> Gpu | None:
+    """Return the GPU of that name, or none."""
+    known = name.lower().replace("_", "-")
+    return _BY_NAME.get(_ALIASES.get(known, known))
+
+
 def find(name: str) -> Gpu:
     """Return the GPU of that name. Raises ``LauncherError`` with the nearest names."""
-    known = name.lower().replace("_", "-")
-    if gpu := _BY_NAME.get(_ALIASES.get(known, known)):
+    if gpu := named(name):
         return gpu
+    known = name.lower().replace("_", "-")
     near = difflib.get_close_matches(known, [*_BY_NAME, *_ALIASES], n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(_BY_NAME)}"
     raise LauncherError(f'no GPU "{name}"', hint, exit_code=2)

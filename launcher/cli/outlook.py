@@ -11,8 +11,9 @@ from launcher.diagnostics import LauncherError
 from launcher.hardware import Gpu
 from launcher.node import Machine, Node
 from launcher.plan import choose
-from launcher.plan.forecast import Forecast, Hardware, forecast
-from launcher.plan.rows import Rows, rows
+from launcher.plan.forecast import Forecast, Hardware
+from launcher.plan.rows import rows
+from launcher.plan.variants import Variant
 from launcher.recipe import BLOCK, Recipe
 
 
@@ -29,24 +30,23 @@ class Outlook:
 
 def outlook(recipe: Recipe, machine: Machine, node: Node, environ: Mapping[str, str]) -> Outlook:
     """Return what is known of the run of ``recipe`` on ``machine``. Raises ``LauncherError`` where
-    the recipe asks for ``distributed: auto`` and nothing can be said.
+    the recipe asks for ``distributed: auto`` and nothing can be said; otherwise no forecast stops
+    a run.
     """
     if machine.on_cpu:
         return Outlook(None, "no forecast for a CPU")
-    automatic = recipe.block.get("distributed") == "auto"
+    automatic = recipe.block.get("distributed") == choose.AUTO
     gpu = _kind(recipe, node)
     if gpu is None:
-        why = "no forecast: this kind of GPU is not in the table"
-        return _none(why, automatic)
+        return _none("no forecast: this kind of GPU is not in the table", automatic)
+    revision = str(recipe.value.get("revision_of_model") or "main")
     try:
-        facts = models.find(str(recipe.value.get("base_model")), environ)
-        known = rows(recipe, environ)
+        facts = models.find(str(recipe.value.get("base_model")), environ, revision=revision)
         place = Hardware(gpu, machine.processes)
-        if automatic and machine.processes > 1:
-            return _spread(recipe, facts, place, known)
-        return Outlook(forecast(recipe, facts, place, known))
+        found, change = choose.planned(recipe, facts, place, rows(recipe, environ))
     except LauncherError as problem:
         return _none(f"no forecast: {problem.message}", automatic)
+    return Outlook(replace(found, recipe=recipe), changes=_changes(recipe, found, change))
 
 
 def _none(why: str, automatic: bool) -> Outlook:
@@ -64,17 +64,13 @@ def _kind(recipe: Recipe, node: Node) -> Gpu | None:
     return hardware.find(named) if named and named != "none" else None
 
 
-def _spread(
-    recipe: Recipe, facts: models.ModelFacts, place: Hardware, known: Rows | None
-) -> Outlook:
-    ways = choose.ways(recipe, facts, place, known, choose.allowed(recipe, facts))
-    if not ways:
-        raise LauncherError("axolotl allows no way to spread it", exit_code=1)
-    chosen = choose.best(ways)
-    why = f"distributed: auto: {choose.reason(chosen, ways)}"
-    changes = (
+def _changes(recipe: Recipe, found: Forecast, change: Variant | None) -> tuple[Change, ...]:
+    """Return what the launcher sets to spread the run."""
+    if change is None:
+        return ()
+    why = f"distributed: auto: {change.name} is the fastest that fits {found.hardware}"
+    return tuple(
         Change(key, recipe.settings.get(key), value, why)
-        for key, value in chosen.change.settings.items()
+        for key, value in change.settings.items()
         if recipe.settings.get(key) != value
     )
-    return Outlook(replace(chosen.forecast, recipe=recipe), changes=tuple(changes))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import click
@@ -14,12 +14,14 @@ import yaml
 
 from launcher import hardware, history, models
 from launcher import recipe as recipes
+from launcher.cli import plan_data as data
 from launcher.cli import plan_panel as panel
 from launcher.cli.console import next_commands, say, show, show_problems
 from launcher.diagnostics import LauncherError, has_errors
 from launcher.plan import choose, fit
+from launcher.plan.check import BEYOND_CONTEXT, check
 from launcher.plan.compare import offers
-from launcher.plan.forecast import Forecast, Hardware, forecast
+from launcher.plan.forecast import Forecast, Hardware
 from launcher.plan.memory import Verdict
 from launcher.plan.prices import Price, prices
 from launcher.plan.rows import Rows, rows
@@ -80,25 +82,84 @@ class Options:
 def plan(name: str, overrides: tuple[str, ...], **given: Any) -> int:
     """Forecast a run: memory, time, cost, disk. Needs no GPU, no network and no torch."""
     options = Options(**given)
+    _check(options)
     recipe = recipes.load(recipes.find(name), overrides)
     problems = validate(_on(recipe, options.gpu))
     if has_errors(problems):
         show_problems(problems, recipe.texts, to_stderr=True)
         return 1
     facts = _facts(recipe, options)
-    machine = _machine(recipe, options)
     known = rows(recipe, os.environ, given=options.rows)
     if options.compare:
         return _compare(recipe, facts, known, options)
-    found = forecast(recipe, facts, machine, known)
-    offered = prices(machine.gpu.name, options.price)
+    machine = _machine(recipe, options)
+    found, _ = choose.planned(recipe, facts, machine, known)
+    view = View(found, facts, known, prices(machine.gpu.name, options.price, gpus=machine.world))
+    told = [one for one in check(found) if one.code == BEYOND_CONTEXT.code]
+    show_problems(told, recipe.texts, to_stderr=True)
     if options.as_json:
-        show(json.dumps(panel.data(found, offered)))
+        show(json.dumps(_data(view, options)))
     else:
-        _show(found, facts, known, offered, options)
+        _show(view, options)
+        if found.verdict is not Verdict.OK and not options.fit:
+            next_commands(_again(name, overrides, options))
     if options.dry_run_memory:
         _dry_run(found, options)
     return 1 if found.verdict is Verdict.NO else 0
+
+
+@dataclass(frozen=True)
+class View:
+    """A forecast with all that it was made from."""
+
+    forecast: Forecast
+    facts: models.ModelFacts
+    rows: Rows | None
+    prices: list[Price]
+
+    def proposals(self, fitting: bool) -> list[fit.Saving]:
+        """Return what lowers the peak, or what makes the recipe fit."""
+        found = self.forecast
+        return (fit.fitting if fitting else fit.each)(
+            found.recipe, self.facts, found.hardware, self.rows
+        )
+
+    def ways(self) -> list[choose.Way]:
+        """Return the ways to spread the run over its GPUs; none on one."""
+        found = self.forecast
+        if found.hardware.world < 2:
+            return []
+        changes = choose.allowed(found.recipe, self.facts)
+        return choose.ways(found.recipe, self.facts, found.hardware, self.rows, changes)
+
+    def past(self) -> list[history.PastRun]:
+        """Return the last real runs of the recipe."""
+        return history.last(runs_root(os.environ, None), self.forecast.recipe.name)
+
+
+def _check(options: Options) -> None:
+    alone = {
+        "--gpu": options.gpu,
+        "--gpus": options.gpus,
+        "--nodes": options.nodes > 1,
+        "--fit": options.fit,
+        "--dry-run-memory": options.dry_run_memory,
+    }
+    if options.compare and (given := [flag for flag, value in alone.items() if value]):
+        fact = f"--compare goes through the machines by itself, without {' and '.join(given)}"
+        raise LauncherError(fact, exit_code=2)
+    if options.compare and any(re.fullmatch(r"[\d.]+", price) for price in options.price):
+        fact = "--compare has many kinds of GPU, and the price says not of which it is"
+        raise LauncherError(fact, "for example --price a100-80gb=1.79", exit_code=2)
+
+
+def _again(name: str, overrides: tuple[str, ...], options: Options) -> str:
+    """Return the same command with --fit."""
+    words = ["axr", "plan", name, *overrides]
+    for flag, value in (("--gpu", options.gpu), ("--gpus", options.gpus), ("--rows", options.rows)):
+        words += [flag, str(value)] if value else []
+    words += ["--nodes", str(options.nodes)] if options.nodes > 1 else []
+    return shlex.join([*words, "--fit"])
 
 
 def _on(recipe: Recipe, gpu: str | None) -> Recipe:
@@ -132,50 +193,49 @@ def _machine(recipe: Recipe, options: Options) -> Hardware:
     if not kind or kind == "none":
         fact = f"{recipe.name} names no GPU" if not kind else f"{recipe.name} runs on a CPU"
         raise LauncherError(fact, "name one: --gpu a100-80gb", exit_code=2)
-    gpus = options.gpus or max(1, whole(needs.get("gpus")) // options.nodes)
-    return Hardware(hardware.find(str(kind)), gpus, options.nodes)
+    gpus, rest = divmod(max(1, whole(needs.get("gpus"))), options.nodes)
+    if options.gpus is None and (rest or not gpus):
+        fact = f"{needs.get('gpus')} GPUs do not divide among {options.nodes} nodes"
+        raise LauncherError(fact, "say how many a node has: --gpus 8", exit_code=2)
+    return Hardware(hardware.find(str(kind)), options.gpus or gpus, options.nodes)
 
 
-def _show(
-    found: Forecast,
-    facts: models.ModelFacts,
-    known: Rows | None,
-    offered: list[Price],
-    options: Options,
-) -> None:
-    recipe = found.recipe
-    show(click.style(f"{recipe.block.get('title', recipe.name)}: {found.hardware}", bold=True))
-    proposals = (fit.fitting if options.fit else fit.each)(recipe, facts, found.hardware, known)
+def _show(view: View, options: Options) -> None:
+    found = view.forecast
+    title = found.recipe.block.get("title", found.recipe.name)
+    show(click.style(f"{title}: {found.hardware}", bold=True))
+    proposals, ways = view.proposals(options.fit), view.ways()
     lines = [
         *panel.memory_lines(found),
         *panel.saving_lines(proposals[:SHOWN]),
-        *panel.run_lines(found),
-        *panel.cost_lines(found, offered[:SHOWN]),
+        *panel.run_lines(found, view.rows),
+        *panel.cost_lines(found, view.prices[:SHOWN]),
         *panel.disk_lines(found),
-        *_spread(found, facts, known),
-        *panel.past_lines(history.last(runs_root(os.environ, None), recipe.name)),
+        *panel.way_lines(found, ways),
+        *panel.past_lines(view.past()),
     ]
     for line in lines:
         show(line)
     if options.fit:
         _propose(proposals, found.verdict is not Verdict.OK)
-    elif found.verdict is not Verdict.OK:
-        next_commands(f"axr plan {shlex.quote(recipe.file)} --fit")
 
 
-def _spread(found: Forecast, facts: models.ModelFacts, known: Rows | None) -> Iterator[str]:
-    if found.hardware.world < 2:
-        return
-    changes = choose.allowed(found.recipe, facts)
-    if ways := choose.ways(found.recipe, facts, found.hardware, known, changes):
-        chosen = choose.best(ways)
-        yield from panel.way_lines(chosen, ways, choose.reason(chosen, ways))
+def _data(view: View, options: Options) -> dict[str, Any]:
+    """Return all that `_show` prints as plain data."""
+    found = view.forecast
+    return {
+        **data.forecast_data(found, view.prices),
+        "rows": view.rows and {"count": view.rows.count, "source": view.rows.source},
+        "savings": [data.saving_data(one) for one in view.proposals(options.fit)],
+        "ways": [data.way_data(way) for way in view.ways()],
+        "past_runs": [asdict(run) for run in view.past()],
+    }
 
 
 def _compare(recipe: Recipe, facts: models.ModelFacts, known: Rows | None, options: Options) -> int:
     found = offers(recipe, facts, known, options.price)
     if options.as_json:
-        show(json.dumps([panel.offer_data(offer) for offer in found]))
+        show(json.dumps([data.offer_data(offer) for offer in found]))
         return 0 if found else 1
     for line in panel.offer_lines(found):
         show(line)

@@ -1,21 +1,21 @@
-"""What ``axr plan`` prints: a forecast as lines for a person, and as data for a machine."""
+"""What ``axr plan`` prints: a forecast as lines for a person."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
 
 import click
 
 from launcher.hardware import GIB
 from launcher.history import PastRun
-from launcher.plan.choose import Way
+from launcher.plan.choose import Way, best, reason
 from launcher.plan.compare import Offer
 from launcher.plan.fit import Saving
 from launcher.plan.forecast import Forecast
 from launcher.plan.memory import MARGIN, Phase, Verdict
 from launcher.plan.prices import START_MINUTES, Price
+from launcher.plan.rows import Rows
 from launcher.progress import duration
 
 WIDTH = 64  # characters of a bar: the whole card
@@ -44,8 +44,8 @@ def sentence(found: Forecast) -> str:
     need = found.memory.allocated + found.memory.context
     parts = [f"{gib(need)} GiB of {found.hardware.gpu.memory:.1f}: {found.verdict.value}"]
     if found.hours:
-        most = "" if found.length.measured else "at most "
-        parts.append(f"{most}{duration(found.hours.likely)}, {found.length.steps:,} steps")
+        full = "" if found.length.measured else " if every row is full"
+        parts.append(f"{duration(found.hours.likely)}{full}, {found.length.steps:,} steps")
     else:
         parts.append(f"{duration(found.seconds_a_sample * 1000 / 3600)} for 1,000 samples")
     return "; ".join(parts)
@@ -103,10 +103,13 @@ def saving_lines(savings: Sequence[Saving]) -> Iterator[str]:
         after = saving.after
         verdict = click.style(after.verdict.value, fg=VERDICTS[after.verdict])
         effect = f"-{gib(saving.bytes)} GiB, time {saving.slower:+.0%}: {verdict}"
+        host = after.host.needed
+        if host > 2 * saving.before.host.needed:
+            effect += f", {gib(host)} GiB of host memory"
         yield f"{_label('lower' if not number else '')}{names:<28} {effect}"
 
 
-def run_lines(found: Forecast) -> Iterator[str]:
+def run_lines(found: Forecast, known: Rows | None) -> Iterator[str]:
     """Yield batch, steps, tokens, hours."""
     job, size, speed = found.job, found.length, found.speed
     what = "pairs" if job.preference else "rows"
@@ -115,6 +118,8 @@ def run_lines(found: Forecast) -> Iterator[str]:
     steps = f"{size.steps:,} steps" if size.steps is not None else "steps not known"
     tokens = f", {found.tokens / 1e6:,.1f} M tokens" if found.tokens else ""
     yield f"{_label('batch')}{batch} = {size.samples_a_step} {what} a step, {steps}{tokens}"
+    if known:
+        yield f"{_label('')}{known.count:,} rows, {known.source}"
     rate = f"{speed.tokens_per_second:,.0f} tokens/s a GPU, bound by {speed.bound}"
     hours = found.hours
     if hours is None:
@@ -123,8 +128,8 @@ def run_lines(found: Forecast) -> Iterator[str]:
         yield f"{_label('')}the number of rows is not known here: give it with --rows"
     else:
         band = f"{duration(hours.low)} to {duration(hours.high)}"
-        most = "" if size.measured else "at most "
-        yield f"{_label('time')}{most}{duration(hours.likely)} ({band}); {rate}"
+        full = "" if size.measured else " if every row is full"
+        yield f"{_label('time')}{duration(hours.likely)}{full} ({band}); {rate}"
     yield f"{_label('')}the band is that of: {speed.band.kind}"
 
 
@@ -132,14 +137,13 @@ def cost_lines(found: Forecast, offered: Sequence[Price]) -> Iterator[str]:
     """Yield what the run costs at each price, or what an hour costs where its length is unknown."""
     world = found.hardware.world
     for number, price in enumerate(offered):
-        whole = found.cost(price)
-        hour = price.usd * price.rented(world)
-        amount = f"${whole:,.2f}" if whole is not None else f"${hour:,.2f} an hour"
-        extra = f", {price.rented(world)} GPUs rented" if price.rented(world) > world else ""
-        day = price.as_of or "date unknown"
-        label = _label("" if number else "cost")
-        contract = "" if price.kind == "on-demand" else f", {price.kind}"
-        yield f"{label}{amount:<14} {price.provider} {price.usd:.2f} ({day}{contract}{extra})"
+        usd, hour = found.cost(price), price.usd * price.rented(world)
+        amount = f"${usd.likely:,.2f} (${usd.low:,.2f} to ${usd.high:,.2f})" if usd else ""
+        facts = [f"{price.as_of or 'date unknown'}"]
+        facts += [price.kind] if price.kind != "on-demand" else []
+        facts += [f"{price.rented(world)} GPUs rented"] if price.rented(world) > world else []
+        place = f"${hour:,.2f} an hour at {price.provider} ({', '.join(facts)})"
+        yield f"{_label('' if number else 'cost')}{amount + ', ' if amount else ''}{place}"
     if offered and found.hours:
         yield f"{_label('')}with {START_MINUTES:.0f} min to start, which are assumed"
     if not offered:
@@ -147,18 +151,17 @@ def cost_lines(found: Forecast, offered: Sequence[Price]) -> Iterator[str]:
 
 
 def disk_lines(found: Forecast) -> Iterator[str]:
-    """Yield the disk by term, and the host's memory."""
+    """Yield the disk at its two moments by term, and the host's memory."""
     disk = found.disk
-    terms = {
-        "model": disk.model,
-        "data": disk.dataset + disk.prepared,
-        "checkpoints": disk.checkpoints,
-        "result": disk.final,
-        "beside it": disk.beside,
-        "merged": disk.merged,
-    }
-    parts = ", ".join(f"{name} {gib(size)}" for name, size in terms.items() if size > GIB / 20)
-    yield f"{_label('disk')}{gib(disk.needed)} GiB: {parts}"
+    before = {"model": disk.model, "prepared data": disk.prepared}
+    saving = {**before, "checkpoints": disk.checkpoints}
+    end = {**before, "checkpoints": disk.kept, "result": disk.final, "beside it": disk.beside}
+    end["if you merge"] = disk.merged
+    for number, (moment, terms) in enumerate({"while saving": saving, "at the end": end}.items()):
+        parts = ", ".join(f"{name} {gib(size)}" for name, size in terms.items() if size > GIB / 20)
+        total = f"{gib(sum(terms.values()))} GiB {moment}"
+        yield f"{_label('' if number else 'disk')}{total}: {parts}"
+    yield f"{_label('')}without the data as it is downloaded"
     yield f"{_label('host')}{gib(found.host.needed)} GiB of memory on each node"
 
 
@@ -181,89 +184,21 @@ def offer_lines(offers: Sequence[Offer]) -> Iterator[str]:
         yield f"{row} {gib(found.free):>5} GiB  {where}{batch}"
 
 
-def way_lines(chosen: Way, ways: Sequence[Way], reason: str) -> Iterator[str]:
-    """Yield the ways to spread the run, and which is best and why."""
+def way_lines(found: Forecast, ways: Sequence[Way]) -> Iterator[str]:
+    """Yield the ways to spread the run, which is planned here, which is best and why."""
+    chosen = best(list(ways)) if ways else None
     for way in ways:
-        found = way.forecast
-        mark = "*" if way is chosen else " "
-        verdict = click.style(f"{found.verdict.value:<5}", fg=VERDICTS[found.verdict])
-        need = gib(found.memory.allocated + found.memory.context)
-        rate = f"{1 / found.seconds_a_sample:,.1f} samples/s"
+        one = way.forecast
+        marks = ["best"] if way is chosen else []
+        marks += ["planned here"] if one.job.sharding == found.job.sharding else []
+        verdict = click.style(f"{one.verdict.value:<5}", fg=VERDICTS[one.verdict])
+        need = gib(one.memory.allocated + one.memory.context)
+        rate = f"{1 / one.seconds_a_sample:,.1f} samples/s"
         label = _label("spread" if way is ways[0] else "")
-        yield f"{label}{mark} {way.change.name:<7} {need:>6} GiB  {verdict} {rate}"
-    yield f"{_label('')}{reason}"
-
-
-def offer_data(offer: Offer) -> dict[str, Any]:
-    """Return an offer as plain data."""
-    return {
-        "gpu": offer.hardware.gpu.name,
-        "gpus": offer.hardware.world,
-        "spread": offer.way.change.name,
-        "settings": {**offer.batch.settings},
-        "usd": None if offer.usd is None else round(offer.usd, 4),
-        "hours": round(offer.hours, 4),
-        "whole_run": offer.way.forecast.hours is not None,
-        "free_gib": _gib(offer.way.forecast.free),
-        "price": offer.price and _price(offer.price),
-    }
-
-
-def _price(price: Price) -> dict[str, Any]:
-    return {
-        "provider": price.provider,
-        "kind": price.kind,
-        "usd_per_gpu_hour": price.usd,
-        "gpus": price.gpus,
-        "as_of": price.as_of and price.as_of.isoformat(),
-    }
-
-
-def data(found: Forecast, offered: Sequence[Price]) -> dict[str, Any]:
-    """Return a forecast as plain data; sizes in GiB, times in hours and seconds."""
-    memory, hours = found.memory, found.hours
-    return {
-        "hardware": {
-            "gpu": found.hardware.gpu.name,
-            "gpus": found.hardware.gpus,
-            "nodes": found.hardware.nodes,
-            "memory_gib": found.hardware.gpu.memory,
-        },
-        "verdict": found.verdict.value,
-        "memory_gib": {
-            "allocated": _gib(memory.allocated),
-            "context": _gib(memory.context),
-            "peak": memory.peak.name,
-            "phases": {
-                phase.name: {name: _gib(size) for name, size in phase.terms.items()}
-                for phase in memory.phases
-            },
-        },
-        "batch": {
-            "micro": found.job.micro_batch,
-            "accumulation": found.job.accumulation,
-            "world": found.hardware.world,
-            "samples_a_step": found.length.samples_a_step,
-        },
-        "steps": found.length.steps,
-        "tokens": round(found.tokens) if found.tokens else None,
-        "lengths_measured": found.length.measured,
-        "hours": hours and {key: round(value, 4) for key, value in vars(hours).items()},
-        "seconds_a_sample": round(found.seconds_a_sample, 6),
-        "tokens_per_second_gpu": round(found.speed.tokens_per_second, 1),
-        "bound": found.speed.bound,
-        "band": found.speed.band.kind,
-        "costs": [{**_price(price), "usd": found.cost(price)} for price in offered],
-        "disk_gib": {
-            "needed": _gib(found.disk.needed),
-            **{name: _gib(size) for name, size in vars(found.disk).items()},
-        },
-        "host_memory_gib": _gib(found.host.needed),
-    }
-
-
-def _gib(amount: float) -> float:
-    return round(amount / GIB, 3)
+        note = f"  {', '.join(marks)}" if marks else ""
+        yield f"{label}{way.change.name:<7} {need:>6} GiB  {verdict} {rate}{note}"
+    if chosen:
+        yield f"{_label('')}{reason(chosen, list(ways))}"
 
 
 def _label(text: str) -> str:

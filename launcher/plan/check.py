@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from launcher.diagnostics import Code, Diagnostic, Severity
 from launcher.hardware import GIB
-from launcher.plan.forecast import Forecast
+from launcher.plan.forecast import Forecast, beyond_context
 from launcher.plan.memory import MARGIN, Verdict
 
 TOO_LARGE = Code(
@@ -24,13 +25,32 @@ TIGHT = Code(
 )
 
 
+BEYOND_CONTEXT = Code(
+    "P103",
+    "beyond-the-context",
+    Severity.WARNING,
+    "Rows are longer than any that the model was trained on: what it learns there is seldom any "
+    "good, and memory and time are paid for it.",
+)
+
+
 def check(forecast: Forecast) -> Iterator[Diagnostic]:
-    """Yield what is wrong with the memory of a run."""
+    """Yield what is wrong with a run."""
+    if beyond_context(forecast.recipe, forecast.job):
+        model, rows = forecast.job.model, forecast.job.sequence_len
+        span = forecast.recipe.value_span("sequence_len")
+        fact = f"sequence_len {rows:,} is more than the {model.context:,} tokens of {model.name}"
+        yield BEYOND_CONTEXT.at(span, fact, f"sequence_len: {model.context}")
+    yield from _memory(forecast)
+
+
+def _memory(forecast: Forecast) -> Iterator[Diagnostic]:
     memory, card, recipe = forecast.memory, forecast.hardware.gpu, forecast.recipe
     span = recipe.key_span("micro_batch_size")
     need = (memory.allocated + memory.context) / GIB
     fact = f"the run takes {need:.1f} GiB at its peak, a {card.name} has {card.memory:.1f}"
-    hint = f"axr plan {recipe.file} --gpu {card.name} --fit"
+    words = [recipe.file, *recipe.overrides, "--gpu", card.name]
+    hint = f"axr plan {shlex.join(words)} --gpus {forecast.hardware.gpus} --fit"
     match forecast.verdict:
         case Verdict.NO:
             yield TOO_LARGE.at(span, fact, hint)

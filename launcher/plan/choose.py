@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from launcher.diagnostics import LauncherError
 from launcher.hardware import GIB
 from launcher.models import ModelFacts
 from launcher.plan.forecast import Forecast, Hardware, forecast
@@ -15,6 +16,7 @@ from launcher.plan.rows import Rows
 from launcher.plan.variants import Variant, shardings
 from launcher.recipe import Recipe
 
+AUTO = "auto"
 HARDLY = 1.03  # no forecast tells such times apart
 _ORDER = {Verdict.OK: 0, Verdict.TIGHT: 1, Verdict.NO: 2}
 
@@ -46,6 +48,21 @@ def ways(
             taken = forecast(change.applied(recipe), facts, hardware, rows)
             found.append(Way(change, taken))
     return found
+
+
+def planned(
+    recipe: Recipe, facts: ModelFacts, hardware: Hardware, rows: Rows | None
+) -> tuple[Forecast, Variant | None]:
+    """Return what ``axr train`` would run: the recipe as it is, or with ``distributed: auto`` the
+    best way to spread it, with the change that this takes. Raises ``LauncherError``.
+    """
+    if recipe.block.get("distributed") != AUTO:
+        return forecast(recipe, facts, hardware, rows), None
+    known = ways(recipe, facts, hardware, rows, allowed(recipe, facts))
+    if not known:
+        raise LauncherError("distributed: auto, and axolotl allows no way to spread it")
+    chosen = best(known)
+    return chosen.forecast, chosen.change
 
 
 def best(all_ways: list[Way]) -> Way:

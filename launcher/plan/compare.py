@@ -36,7 +36,7 @@ class Offer:
         if self.price is None:
             return None
         if (whole := self.way.forecast.cost(self.price)) is not None:
-            return whole
+            return whole.likely
         hours = self.way.forecast.seconds_a_sample * 1000 / 3600
         return hours * self.price.rented(self.hardware.world) * self.price.usd
 
@@ -62,8 +62,9 @@ def _offers(
 ) -> Iterator[Offer]:
     changes = allowed(recipe, facts)
     for gpu in (gpu for gpu in GPUS if gpu.bf16):
-        price = next((one for one in prices(gpu.name, overrides) if one.kind == "on-demand"), None)
         for count in COUNTS:
+            known = prices(gpu.name, overrides, gpus=count, offered=True)
+            price = next((one for one in known if one.kind == "on-demand"), None)
             hardware, batch = Hardware(gpu, count), divided(recipe, count)
             if batch is None:
                 continue

@@ -11,10 +11,11 @@ from launcher.models import ModelFacts
 from launcher.plan.forecast import Forecast, Hardware, forecast
 from launcher.plan.memory import Verdict
 from launcher.plan.rows import Rows
-from launcher.plan.variants import Variant, savings
+from launcher.plan.variants import Variant, savings, shardings
 from launcher.recipe import Recipe
 
 MAX_CHANGES = 4
+WORTH = 0.02  # of the peak: what saves less is not worth a line
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,14 @@ class Saving:
 
 
 def each(recipe: Recipe, facts: ModelFacts, hardware: Hardware, rows: Rows | None) -> list[Saving]:
-    """Return what each change alone would save, the most first."""
+    """Return what each change alone saves, the most first; last what takes twice as long."""
     before = forecast(recipe, facts, hardware, rows)
-    tried = (_tried(before, (change,), facts, rows) for change in savings(recipe, facts))
-    useful = [one for one in tried if one and one.bytes > 0]
-    return sorted(useful, key=lambda one: -one.bytes)
+    spread = shardings(facts) if hardware.world > 1 else []
+    tried = (
+        _tried(before, (change,), facts, rows) for change in (*savings(recipe, facts), *spread)
+    )
+    useful = [one for one in tried if one and one.bytes > WORTH * before.memory.allocated]
+    return sorted(useful, key=lambda one: (one.slower > 1, -one.bytes))
 
 
 def fitting(

@@ -17,7 +17,15 @@ from launcher.plan.prices import Price, cost
 from launcher.plan.rows import Rows
 from launcher.plan.speed import Speed, speed
 from launcher.recipe import Recipe
-from launcher.rules.batch import accumulation_steps, micro_batch, nearest_batches, replicas, whole
+from launcher.rules.batch import (
+    accumulation_steps,
+    micro_batch,
+    nearest_batches,
+    overridden,
+    replicas,
+    whole,
+)
+from launcher.rules.rule import number
 from launcher.schema.validator import is_on
 
 
@@ -41,8 +49,8 @@ class Hardware:
 
 
 @dataclass(frozen=True)
-class Hours:
-    """Hours of a run, and what they may turn out to be."""
+class Range:
+    """Hours or USD of a run, and what they may turn out to be."""
 
     low: float
     likely: float
@@ -85,7 +93,9 @@ class Forecast:
 
     @property
     def disk(self) -> Disk:
-        """What the run takes on the disk. The data as downloaded is not counted."""
+        """What the run takes on the disk. The data as downloaded is not counted, and its tokens
+        are those of an epoch, padding included.
+        """
         value = self.recipe.value
         limit = whole(value.get("save_total_limit"))
         kept = Saving(
@@ -94,7 +104,8 @@ class Forecast:
             weights_only=is_on(value.get("save_only_model")),
             merged=self.job.adapter is not None,
         )
-        return disk(self.job, kept, tokens=self.tokens or 0.0)
+        epochs = number(value.get("num_epochs")) or 1
+        return disk(self.job, kept, tokens=(self.tokens or 0.0) / max(epochs, 1))
 
     @property
     def host(self) -> HostMemory:
@@ -102,17 +113,20 @@ class Forecast:
         workers = whole(self.recipe.value.get("dataloader_num_workers"))
         return host_memory(self.job, per_node=self.hardware.gpus, workers=workers)
 
-    def cost(self, price: Price) -> float | None:
+    def cost(self, price: Price) -> Range | None:
         """Return the USD of the run at a price, start-up included; none without hours."""
-        return cost(self.hours.likely, self.hardware.world, price) if self.hours else None
+        if self.hours is None:
+            return None
+        usd = (cost(hours, self.hardware.world, price) for hours in vars(self.hours).values())
+        return Range(*usd)
 
     @property
-    def hours(self) -> Hours | None:
+    def hours(self) -> Range | None:
         """Hours of training and evaluation; none where the number of steps is not known."""
         if self.length.steps is None:
             return None
         likely = (self.length.steps * self.speed.step + self.evaluation_seconds) / 3600
-        return Hours(likely * self.speed.band.low, likely, likely * self.speed.band.high)
+        return Range(likely * self.speed.band.low, likely, likely * self.speed.band.high)
 
     @property
     def tokens(self) -> float | None:
@@ -152,6 +166,14 @@ def forecast(recipe: Recipe, facts: ModelFacts, hardware: Hardware, rows: Rows |
     )
 
 
+def beyond_context(recipe: Recipe, job: Job) -> bool:
+    """Return whether rows are longer than what the model was trained for, and the recipe does not
+    change its positions.
+    """
+    changed = recipe.value.get("overrides_of_model_config") or recipe.value.get("rope_scaling")
+    return job.sequence_len > job.model.context and not changed
+
+
 def _mean_sample(job: Job, rows: Rows | None) -> float | None:
     """Return the mean tokens of a sample, which attention in packed rows spans."""
     fitting = [one for one in rows.lengths if one <= job.sequence_len] if rows else []
@@ -162,7 +184,7 @@ def _accumulation(recipe: Recipe, world: int) -> int | None:
     """Return the accumulation that keeps the stated global batch, or the recipe's own."""
     total = whole(recipe.block.get("global_batch_size"))
     steps = accumulation_steps(recipe, world)
-    if steps or not total or recipe.overrides:
+    if steps or not total or "gradient_accumulation_steps" in overridden(recipe):
         return steps
     micro, ranks = micro_batch(recipe), replicas(recipe, world)
     near = " or ".join(map(str, nearest_batches(total, micro, ranks)))

@@ -58,30 +58,51 @@ def cost(hours: float, gpus: int, price: Price, *, start_minutes: float = START_
     return (hours + start_minutes / 60) * price.rented(gpus) * price.usd
 
 
-def prices(gpu: str, overrides: Sequence[str] = ()) -> list[Price]:
-    """Return the prices of a GPU, cheapest first.
+def prices(
+    gpu: str, overrides: Sequence[str] = (), *, gpus: int = 1, offered: bool = False
+) -> list[Price]:
+    """Return the prices of a GPU, that first which is the cheapest for ``gpus`` of them.
 
     Each override is an amount (``1.79``: that alone), one for a provider (``runpod=1.19``: instead
-    of all of its rows), or the file of a table like schemas/prices.tsv, whose rows stand instead of
-    those of the same provider and GPU. Later ones win. Raises ``LauncherError``.
+    of all of its rows), for a kind of GPU (``a100-80gb=1.79``) or for both (``runpod/h200=3.50``),
+    or the file of a table like schemas/prices.tsv, whose rows stand instead of those of the same
+    provider and GPU. Later ones win. ``offered``: a provider's price counts only for kinds that it
+    is known to have. Raises ``LauncherError``.
     """
     name = hardware.find(gpu).name
     found = [price for price in shipped() if price.gpu == name]
     for override in overrides:
-        found = _overridden(found, override, name)
-    return sorted(found, key=lambda price: (price.usd, price.provider, price.gpus))
+        found = _overridden(found, override, name, offered)
+    return sorted(found, key=lambda one: (one.rented(gpus) * one.usd, one.provider, one.gpus))
 
 
-def _overridden(found: list[Price], override: str, gpu: str) -> list[Price]:
-    provider, equals, amount = override.partition("=")
-    if equals and provider:
-        own = Price(provider.lower(), gpu, 1, "on-demand", _given(amount, override))
-        return [price for price in found if not _of(price, own.provider)] + [own]
+def _overridden(found: list[Price], override: str, gpu: str, offered: bool) -> list[Price]:
+    named, equals, amount = override.partition("=")
+    if equals and named:
+        provider, kind = _whose(named)
+        usd = _given(amount, override)
+        if kind and kind != gpu:
+            return found
+        if not provider:
+            return [Price(YOURS, gpu, 1, "on-demand", usd)]
+        others = [price for price in found if not _of(price, provider)]
+        if offered and not kind and len(others) == len(found):
+            return found
+        return [*others, Price(provider, gpu, 1, "on-demand", usd)]
     if _number(override) is not None:
         return [Price(YOURS, gpu, 1, "on-demand", _given(override, override))]
     rows = [price for price in load(_file(override)) if price.gpu == gpu]
-    named = {price.provider for price in rows}
-    return [price for price in found if price.provider not in named] + rows
+    providers = {price.provider for price in rows}
+    return [price for price in found if price.provider not in providers] + rows
+
+
+def _whose(named: str) -> tuple[str, str]:
+    """Return the provider and the kind of GPU that the left side of an override names."""
+    provider, slash, kind = named.lower().partition("/")
+    if slash:
+        return provider, hardware.find(kind).name
+    known = hardware.named(provider)
+    return ("", known.name) if known else (provider, "")
 
 
 def _of(price: Price, provider: str) -> bool:

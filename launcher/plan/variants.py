@@ -112,7 +112,10 @@ def _offloads(settings: Mapping[str, Any]) -> Iterator[Variant]:
     """Yield optimizer states, and then weights, in host memory; an adapter has hardly any."""
     if settings.get("adapter"):
         return
-    for name, stage in (("optimizer in host memory", 2), ("optimizer, weights there", 3)):
+    for name, stage in (
+        ("optimizer in host memory", 2),
+        ("optimizer and weights in host memory", 3),
+    ):
         file = f"recipes/deepspeed/zero{stage}-offload.json"
         if settings.get("deepspeed") != file:
             yield Variant(name, {**_UNSHARDED, "deepspeed": file}, _OFFLOAD_NOTE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -172,8 +173,18 @@ def test_offers_are_the_cheapest_first_and_all_fit() -> None:
     assert priced == sorted(priced)
     assert {offer.way.forecast.verdict for offer in found} == {Verdict.OK}
     assert {offer.way.forecast.length.samples_a_step for offer in found} == {16}
-    cheaper = offers(recipe, facts(recipe), rows(recipe, {}, given=10_000), ["0.01"])
-    assert all(offer.price and offer.price.usd == 0.01 for offer in cheaper)
+    own = ["h200=0.01", "runpod-secure=0.02"]
+    cheaper = offers(recipe, facts(recipe), rows(recipe, {}, given=10_000), own)
+    usd = {offer.hardware.gpu.name: offer.price and offer.price.usd for offer in cheaper}
+    assert (usd["h200"], usd["a100-80gb"], usd["b200-180gb"]) == (0.01, 0.02, None)
+
+
+def test_a_whole_machine_is_paid_for() -> None:
+    recipe = loaded("llama31-sft-qlora")
+    found = offers(recipe, facts(recipe), rows(recipe, {}, given=10_000))
+    one = next(o for o in found if o.hardware == machine("a100-40gb", 1))
+    assert one.price is not None
+    assert one.price.gpus == 1  # AWS has a lower price a GPU, for eight of them
 
 
 def test_the_batch_is_divided_by_a_smaller_micro_batch_or_not_at_all() -> None:
@@ -201,17 +212,28 @@ def test_distributed_auto_lets_train_spread_the_run(axr: Axr, tmp_path: Path) ->
     chosen = choose.best(ways).change.settings
     assert {key: resolved.get(key) for key in chosen} == dict(chosen)
     assert "distributed: auto" in done.stderr
-    one = axr("train", "auto.yaml", "--gpus", "1", "--dry-run", "x-recipe.global_batch_size=8")
-    assert "distributed: auto" not in one.stderr
+    # On one GPU nothing is spread, whatever the file says.
+    one = axr("train", "auto.yaml", "--gpus", "1", "--dry-run")
+    assert one.returncode == 0, one.stderr
+    assert "deepspeed" not in yaml.safe_load(
+        one.stdout.split("<<'RESOLVED'\n")[1].split("\nRESOLVED")[0]
+    )
 
 
-def test_train_says_the_same_as_plan(axr: Axr) -> None:
-    planned_text = axr("plan", "llama31-dpo-lora").stdout
-    trained = axr("train", "llama31-dpo-lora", "--gpus", "1", "--dry-run").stderr
-    need = planned_text.split("memory")[1].split()[0]
-    assert f"plan     {need} GiB of 79.2: OK" in trained
-    large = axr("train", "llama31-dpo-lora", "micro_batch_size=16", "--gpus", "1", "--dry-run")
-    assert "P101 does-not-fit" in large.stderr
+@pytest.mark.parametrize("gpus", [1, 2, 4])
+@pytest.mark.parametrize("name", ["llama31-dpo-lora", "llama31-sft-qlora", "qwen25-sft", "auto"])
+def test_train_says_the_same_as_plan(name: str, gpus: int, axr: Axr, tmp_path: Path) -> None:
+    text = recipes.find("qwen25-sft").read_text(encoding="utf-8")
+    auto = text.replace("  global_batch_size:", "  distributed: auto\n  global_batch_size:")
+    (tmp_path / "auto.yaml").write_text(auto, encoding="utf-8")
+    found = json.loads(axr("plan", name, "--gpus", gpus, "--json").stdout)
+    trained = axr("train", name, "--gpus", gpus, "--dry-run").stderr
+    need = found["memory_gib"]["allocated"] + found["memory_gib"]["context"]
+    said = re.search(r"plan +([\d.]+) GiB of ([\d.]+): (\w+)", trained)
+    assert said, trained
+    assert float(said[1]) == pytest.approx(need, abs=0.06)
+    assert said[3] == found["verdict"]
+    assert ("P101 does-not-fit" in trained) == (found["verdict"] == "NO")
 
 
 @pytest.mark.parametrize(
@@ -230,6 +252,11 @@ def test_train_says_the_same_as_plan(axr: Axr) -> None:
         (("no-such-recipe",), 'no recipe "no-such-recipe"', 2),
         (("qwen25-dpo", "learning_rate=x"), "S103", 1),
         (("phi3-sft-lora", "--gpu", "t4-16gb"), "bf16", 1),
+        (("qwen25-sft", "--nodes", "3"), "4 GPUs do not divide among 3 nodes", 2),
+        (("qwen25-sft", "--gpus", "3", "learning_rate=1.0e-5"), "does not divide", 1),
+        (("qwen25-sft", "--compare", "--gpus", "2"), "without --gpus", 2),
+        (("qwen25-sft", "--compare", "--price", "1.79"), "a100-80gb=1.79", 2),
+        (("phi3-sft-lora", "sequence_len=32768"), "P103 beyond-the-context", 1),
     ],
 )
 def test_bad_input_is_told(args: tuple[str, ...], words: str, code: int, axr: Axr) -> None:

@@ -69,7 +69,7 @@ def test_an_amount_for_a_provider_replaces_its_rows() -> None:
 
 def test_a_file_adds_its_rows(tmp_path: Path) -> None:
     file = written(tmp_path, ROW, "", "aws\ta100-80gb\t8\tspot\t1.0\tunknown\t\t")
-    found = prices("a100-80gb", [str(file)])
+    found = prices("a100-80gb", [str(file)], gpus=8)
     assert [price.provider for price in found][:1] == ["aws"]
     assert [price.usd for price in found if price.provider == "aws"] == [1.0]
     mine = next(price for price in found if price.provider == "mine")
