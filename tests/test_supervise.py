@@ -478,3 +478,24 @@ def test_a_full_stdout_costs_the_output_and_not_the_run(run: Run) -> None:
 def test_a_status_that_cannot_be_written_changes_no_exit_code(run: Run) -> None:
     code, _, said = run.run("import shutil; shutil.rmtree('run')\nsys.exit(7)")
     assert (code, said) == (7, "")
+
+
+def test_from_the_tenth_step_on_the_speed_is_measured(run: Run) -> None:
+    body = """
+import json
+metrics = pathlib.Path("run", "metrics.jsonl")
+for step in range(1, 15):
+    line = {"step": step, "time": 3.0 * step, "loss": 1.0, "max_steps": 1213}
+    with metrics.open("a") as stream:
+        stream.write(json.dumps(line) + "\\n")
+    if step == 9:
+        time.sleep(0.5)
+        write("nine steps\\n")
+time.sleep(0.5)
+"""
+    code, _, said = run.run(body)
+    assert code == 0
+    told = [line for line in said.splitlines() if "measured" in line]
+    assert len(told) == 1
+    assert "3 s a step" in told[0]
+    assert "1.0 h left" in told[0]
