@@ -498,4 +498,4 @@ time.sleep(0.5)
     told = [line for line in said.splitlines() if "measured" in line]
     assert len(told) == 1
     assert "3 s a step" in told[0]
-    assert "1.0 h left" in told[0]
+    assert "60 min left" in told[0]
