@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -28,6 +28,7 @@ TURN = 6
 # What it writes once: a default system prompt (Qwen2.5 18 tokens, SmolLM2 16), or the date (Llama
 # 3.1, 25), with its own turn.
 OPENING = 32
+BARE = ("chatml", "llama3")  # axolotl's own templates of these names write nothing once
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,15 @@ def measure(recipe: Recipe, parts: Sequence[Part], environ: Mapping[str, str]) -
     tokenizer = _tokenizer(recipe, environ) if all(rows) else None
     if tokenizer is None:
         return None
-    with contextlib.suppress(*FAULTS):
+    with contextlib.suppress(*FAULTS), _library():
         texts = [
             [one.of(row) for row in found or ()] for one, found in zip(known, rows, strict=True)
         ]
-        turns = [_turn(recipe, part.entry, tokenizer) for part in parts]
+        written = [_template(recipe, part.entry, tokenizer) for part in parts]
         pairs = [
             pair
-            for one, found, turn in zip(known, texts, turns, strict=True)
-            for pair in _lengths(tokenizer, one, found, turn)
+            for one, found, template in zip(known, texts, written, strict=True)
+            for pair in _lengths(tokenizer, one, found, template)
         ]
         complete = all(
             len(indices) == part.stop - part.start == part.rows and not part.table.estimated
@@ -104,57 +105,72 @@ def _places(part: Part, most: int) -> list[int]:
 
 
 def _lengths(
-    tokenizer: Any, read: Reading, rows: Sequence[Texts], turn: int
+    tokenizer: Any, read: Reading, rows: Sequence[Texts], template: tuple[int, int]
 ) -> list[tuple[int, int]]:
     """Return (tokens, tokens of the prompt) of each row. Raises ``ValueError`` for too much."""
     flat = [text for row in rows for text in (*row.common, *row.answers)]
     if sum(map(len, flat)) > 4 * TEXT:
         raise ValueError("the rows are longer than their file says")
     counts = [len(one.ids) for one in tokenizer.encode_batch(flat, add_special_tokens=False)]
+    opening, turn = template
     fixed = ENDS + len(tokenizer.encode(read.markup, add_special_tokens=False).ids)
     ends = accumulate((len(row.common) + len(row.answers) for row in rows), initial=0)
     found = []
     for row, (first, after) in zip(rows, pairwise(ends), strict=True):
         mine = counts[first:after]
         split = len(row.common)
-        common = sum(mine[:split]) + fixed + row.turns * turn + (OPENING if row.turns else 0)
+        around = opening + row.turns * turn if row.turns else 0
+        common = sum(mine[:split]) + fixed + around
         answer = max(mine[split:], default=0)
         found.append((common + answer, common if row.answers else 0))
     return found
 
 
-def _turn(recipe: Recipe, entry: Row, tokenizer: Any) -> int:
-    """Return the most tokens that the chat template writes around a message: a template chosen by
-    name may write special tokens that this tokenizer takes apart.
+def _template(recipe: Recipe, entry: Row, tokenizer: Any) -> tuple[int, int]:
+    """Return the most tokens that the chat template writes once, and around a message: one chosen
+    by name may write special tokens that this tokenizer takes apart.
     """
-    name = entry.get("chat_template") or recipe.value.get("chat_template")
-    known = facts.load().templates.files
-    template = known.get(name.removeprefix("tokenizer_default_fallback_")) if name else None
+    name = str(entry.get("chat_template") or recipe.value.get("chat_template"))
+    template = facts.load().templates.files.get(name)
     if template is None:
-        return TURN
+        return OPENING, TURN
     ends = [text for text in template.turn_end if text not in ("bos", "eos")]
     starts = sorted(template.tokens - {"bos", "eos", *ends}, key=len)[:2]
     written = tokenizer.encode_batch([*starts, *ends], add_special_tokens=False)
-    return max(TURN, 4 + sum(len(one.ids) for one in written))
+    turn = max(TURN, 4 + sum(len(one.ids) for one in written))
+    return 0 if name in BARE else OPENING, turn
+
+
+class _Broken(ValueError):
+    """The tokenizers library cannot work with a file."""
+
+
+@contextlib.contextmanager
+def _library() -> Iterator[None]:
+    """Turn whatever the tokenizers library raises into `_Broken`: a plain ``Exception``, or a panic
+    of its Rust code, whose class (a ``BaseException``) has no name to import.
+    """
+    try:
+        yield
+    except Exception as problem:
+        raise _Broken from problem
+    except BaseException as problem:
+        if type(problem).__name__ != "PanicException":
+            raise
+        raise _Broken from problem
 
 
 def _tokenizer(recipe: Recipe, environ: Mapping[str, str]) -> Any:
-    """Return the model's tokenizer, or none where it or the library is not here, or it is broken:
-    the library then raises a plain ``Exception``, or panics.
-    """
+    """Return the model's tokenizer, or none where it or the library is not here, or is broken."""
     file = _tokenizer_file(recipe, environ)
-    if file is None or file.stat().st_size > LARGEST_TOKENIZER:
+    if file is None:
         return None
-    with contextlib.suppress(ImportError, OSError):
+    with contextlib.suppress(_Broken, OSError), _library():
         from tokenizers import Tokenizer
 
-        try:
-            found = Tokenizer.from_file(str(file))
-            found.no_truncation()
-            found.no_padding()
-            found.encode_batch(["a b", ""], add_special_tokens=False)
-        except Exception:
-            return None
+        found = Tokenizer.from_file(str(file))
+        found.no_truncation()
+        found.no_padding()
         return found
     return None
 
@@ -162,8 +178,8 @@ def _tokenizer(recipe: Recipe, environ: Mapping[str, str]) -> Any:
 def _tokenizer_file(recipe: Recipe, environ: Mapping[str, str]) -> Path | None:
     name = str(recipe.value.get("tokenizer_config") or recipe.value.get("base_model"))
     local = Path(located(name)) / "tokenizer.json"
-    if is_file(local):
-        return local
     with contextlib.suppress(OSError, ValueError):
-        return hub_cache.find("models", name, "tokenizer.json", environ)
+        here = is_file(local)
+        file = local if here else hub_cache.find("models", name, "tokenizer.json", environ)
+        return file if file and file.stat().st_size <= LARGEST_TOKENIZER else None
     return None
