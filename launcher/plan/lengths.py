@@ -17,7 +17,7 @@ from launcher.plan.texts import Reading, Texts
 from launcher.recipe import Recipe, located
 
 MAX_MEASURED = 20_000  # rows, over all entries
-TEXT = 4_000_000  # characters that are tokenized: 0.7 s on two cores (measured, Qwen2.5)
+TEXT = 4_000_000  # characters that are tokenized: 1.0 s on two busy cores (Qwen2.5, on code)
 LARGEST_TOKENIZER = 64 * 2**20  # bytes; Gemma's, the largest of the known ones, has 33 MB
 # What a row gets beside its text: the tokens of its start and end (prompt_tokenizers.py, _tokenize;
 # TRL's add_eos).
