@@ -92,7 +92,7 @@ def test_rows_are_unknown_unless_all_entries_are_known(data: Path) -> None:
     assert rows(recipe(datasets=[{**known, "path": str(data / "broken.jsonl")}]), {}) is None
     both = rows(recipe(datasets=[known, {**known, "shards": 3}]), {})
     assert both is not None
-    assert both.count == 133
+    assert both.count == 134  # of 100 rows in three shards, the first has 34
 
 
 def test_validation_rows_are_taken_out(data: Path) -> None:
@@ -151,8 +151,10 @@ def test_measured_lengths_replace_the_bound() -> None:
     given = Rows(4, "", lengths=(100, 200, 300, 600))
     found = counted(given)
     assert found.measured
-    assert found.longest == 300  # the row over sequence_len is dropped
-    assert found.padded == pytest.approx(2 * expected_longest([100, 200, 300], 2))
+    assert found.longest == 320  # the row over sequence_len is dropped, the rest padded to 64
+    assert found.padded == pytest.approx(2 * expected_longest([128, 256, 320], 2))
+    assert counted(given, pad_to_sequence_len=False).longest == 300
+    assert counted(given, pad_to_sequence_len=True).padded == 2 * 512
     packed = counted(Rows(1000, "", lengths=(128,) * 10), sample_packing=True, num_epochs=1)
     assert packed.steps == math.ceil(math.ceil(1000 * 128 / (512 * FILLED)) / 8)
 
@@ -165,24 +167,90 @@ def test_expected_longest_is_the_mean_of_many_draws() -> None:
     assert expected_longest(lengths, 1) == pytest.approx(sum(lengths) / len(lengths))
 
 
-def test_lengths_come_from_the_models_own_tokenizer(data: Path, tmp_path: Path) -> None:
-    tokenizers = pytest.importorskip("tokenizers")
-    model = tokenizers.models.WordLevel({"[UNK]": 0, "x": 1, "say": 2}, unk_token="[UNK]")
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    (tmp_path / "base").mkdir()
-    tokenizer.save(str(tmp_path / "base" / "tokenizer.json"))
-    entry = {"path": str(data / "a.jsonl"), "type": "alpaca"}
-    found = rows(recipe(base_model=str(tmp_path / "base"), datasets=[entry]), {})
-    assert found is not None
-    assert found.lengths == tuple(2 + i for i in range(100))
-    pair = {"prompt": "say x", "chosen": "x x", "rejected": [{"role": "a", "content": "x x x"}]}
-    (data / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
-    both = recipe(
-        base_model=str(tmp_path / "base"),
-        rl="dpo",
-        datasets=[{"path": str(data / "pairs.jsonl"), "type": "chatml.intel"}],
-    )
-    found = rows(both, {})
-    assert found is not None
-    assert found.lengths == (5,)
+@pytest.mark.parametrize(
+    ("strategy", "lengths", "sample"),
+    [
+        (None, (100, 200), 150),  # as drop
+        ("drop", (100, 200), 150),
+        ("truncate", (100, 200, 512, 512), 331),
+        ("raise", (100, 200, 512, 512), 331),  # such a run stops; its plan is a bound
+    ],
+)
+def test_long_rows_are_what_axolotl_makes_of_them(
+    strategy: str | None, lengths: tuple[int, ...], sample: float
+) -> None:
+    given = Rows(400, "", lengths=(1, 100, 200, 700, 2000))  # one is below min_sample_len
+    found = counted(given, excess_length_strategy=strategy)
+    assert found.sample == sample
+    assert found.longest == math.ceil(max(lengths) / 64) * 64
+    assert found.steps == 3 * math.ceil(400 * len(lengths) / 5 / 8)
+    assert counted(given, min_sample_len=150, excess_length_strategy=strategy).sample > sample
+
+
+def test_a_row_that_may_fit_counts_as_one_at_the_limit() -> None:
+    assert counted(Rows(2, "", lengths=(100, 520))).longest == 512
+
+
+def test_of_long_pairs_the_answers_are_cut() -> None:
+    given = Rows(3, "", lengths=(100, 900, 900), prompts=(50, 100, 800))
+    assert counted(given, rl="dpo").sample == 100
+    assert counted(given, rl="dpo", excess_length_strategy="truncate").sample == 306
+    assert counted(given, rl="dpo", excess_length_strategy="truncate").longest == 512
+
+
+def test_a_completion_is_cut_into_rows() -> None:
+    found = counted(Rows(10, "", lengths=(1300, 1025), pieces=True), num_epochs=1)
+    assert found.sample == (512 + 512 + 276 + 512 + 512) / 5  # the last token alone is dropped
+    assert found.steps == math.ceil(25 / 8)
+
+
+def test_a_sample_leaves_the_longest_a_bound() -> None:
+    found = counted(Rows(900, "", lengths=(64, 128), complete=False))
+    assert (found.measured, found.complete, found.longest) == (True, False, 512)
+    assert found.padded == pytest.approx(2 * expected_longest([64, 128], 2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "evaluations"),
+    [
+        ({}, 0),
+        ({"eval_steps": 10, "val_set_size": 0}, 0),
+        ({"eval_steps": 10}, 5),  # of 36 steps: at the start, 10, 20, 30 and 36
+        ({"eval_steps": 12}, 4),
+        ({"eval_steps": 0.25}, 5),
+        ({"evals_per_epoch": 4}, 13),
+        ({"evals_per_epoch": 1, "num_epochs": 1}, 0),  # 1.0 is no share: axolotl sets nothing
+        ({"eval_strategy": "epoch"}, 4),
+        ({"eval_strategy": "epoch", "max_steps": 13}, 3),
+        ({"eval_strategy": "steps", "logging_steps": 20}, 3),
+        ({"eval_strategy": "no"}, 0),
+    ],
+)
+def test_evaluations(settings: dict[str, Any], evaluations: int) -> None:
+    found = counted(Rows(95, "", evaluated=5), **{"val_set_size": 5, **settings})
+    assert found.evaluations == evaluations
+
+
+@pytest.mark.parametrize(
+    ("settings", "written"),
+    [
+        ({}, 3),
+        ({"max_steps": 13}, 2),
+        ({"save_strategy": "no"}, 0),
+        ({"save_strategy": "steps"}, 1),
+        ({"save_steps": 10}, 4),  # of 36 steps: at 10, 20, 30 and 36
+        ({"save_steps": 0.5}, 2),
+        ({"saves_per_epoch": 4}, 12),
+        ({"saves_per_epoch": 1, "num_epochs": 1}, 1),
+        ({"save_strategy": "best", "val_set_size": 5, "eval_steps": 12}, 3),
+        ({"save_strategy": "epoch", "save_first_step": True}, 4),
+    ],
+)
+def test_checkpoints(settings: dict[str, Any], written: int) -> None:
+    assert counted(Rows(95, ""), **settings).checkpoints == written
+
+
+def test_the_batches_of_an_evaluation() -> None:
+    found = counted(Rows(95, "", evaluated=50))
+    assert [found.evaluation_batches(world) for world in (1, 4)] == [25, 7]
+    assert counted(Rows(95, "", evaluated=50), eval_batch_size=8).evaluation_batches(1) == 7
