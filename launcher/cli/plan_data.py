@@ -42,6 +42,7 @@ def forecast_data(found: Forecast, offered: Sequence[Price]) -> dict[str, Any]:
         "steps": found.length.steps,
         "tokens": round(found.tokens) if found.tokens else None,
         "lengths_measured": found.length.measured,
+        "lengths_complete": found.length.complete,
         "hours": hours and {key: round(value, 4) for key, value in vars(hours).items()},
         "seconds_a_sample": round(found.seconds_a_sample, 6),
         "tokens_per_second_gpu": round(found.speed.tokens_per_second, 1),

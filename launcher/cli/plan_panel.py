@@ -78,7 +78,7 @@ def memory_lines(found: Forecast) -> Iterator[str]:
     yield f"{_label('phases')}{', '.join(peaks)}: the {memory.peak.name} decides"
     if found.verdict is not Verdict.OK:
         yield f"{_label('')}OK means room for {MARGIN - 1:.0%} more than the formula says"
-    if not found.length.measured and not found.job.packed:
+    if not found.length.complete and not found.job.packed:
         yield f"{_label('')}an upper bound: with every row as long as sequence_len"
 
 
@@ -130,6 +130,8 @@ def run_lines(found: Forecast, known: Rows | None) -> Iterator[str]:
         band = f"{duration(hours.low)} to {duration(hours.high)}"
         full = "" if size.measured else " if every row is full"
         yield f"{_label('time')}{duration(hours.likely)}{full} ({band}); {rate}"
+    if size.evaluations and not size.evaluation_known:
+        yield f"{_label('')}without its evaluations: the rows of a test set are not known here"
     yield f"{_label('')}the band is that of: {speed.band.kind}"
 
 

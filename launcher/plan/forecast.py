@@ -10,7 +10,7 @@ from launcher.models import ModelFacts
 from launcher.plan import reading
 from launcher.plan.disk import Disk, HostMemory, Saving, disk, host_memory
 from launcher.plan.job import Job
-from launcher.plan.length import Length, checkpoints, length
+from launcher.plan.length import Length, length
 from launcher.plan.links import Cluster
 from launcher.plan.memory import Memory, Verdict, memory
 from launcher.plan.prices import Price, cost
@@ -88,8 +88,9 @@ class Forecast:
     @property
     def evaluation_seconds(self) -> float:
         """Seconds that all evaluations take: forward passes alone."""
-        batches = -(-self.length.evaluated // (self.job.micro_batch * self.hardware.world))
-        return self.length.evaluations * batches * self.speed.forward
+        size = self.length
+        batches = size.evaluations * size.evaluation_batches(self.hardware.world)
+        return batches * self.speed.forward * size.evaluation_batch / self.job.micro_batch
 
     @property
     def disk(self) -> Disk:
@@ -100,7 +101,7 @@ class Forecast:
         limit = whole(value.get("save_total_limit"))
         kept = Saving(
             limit=limit or Saving().limit,
-            checkpoints=checkpoints(self.recipe, self.length.steps),
+            checkpoints=self.length.checkpoints,
             weights_only=is_on(value.get("save_only_model")),
             merged=self.job.adapter is not None,
         )
@@ -161,7 +162,7 @@ def forecast(recipe: Recipe, facts: ModelFacts, hardware: Hardware, rows: Rows |
             replace(job, sequence_len=mean),
             hardware.gpu,
             cluster=Cluster(per_node=hardware.gpus),
-            sample=_mean_sample(job, rows),
+            sample=size.sample if job.packed else None,
         ),
     )
 
@@ -172,12 +173,6 @@ def beyond_context(recipe: Recipe, job: Job) -> bool:
     """
     changed = recipe.value.get("overrides_of_model_config") or recipe.value.get("rope_scaling")
     return job.sequence_len > job.model.context and not changed
-
-
-def _mean_sample(job: Job, rows: Rows | None) -> float | None:
-    """Return the mean tokens of a sample, which attention in packed rows spans."""
-    fitting = [one for one in rows.lengths if one <= job.sequence_len] if rows else []
-    return sum(fitting) / len(fitting) if fitting and job.packed else None
 
 
 def _accumulation(recipe: Recipe, world: int) -> int | None:
