@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.diagnostics import LauncherError
+from launcher.files import read
 from launcher.hardware import Gpu, find
 from launcher.recipe import Recipe
 from launcher.redact import redact
@@ -169,11 +170,8 @@ def _files(value: Any) -> list[str]:
         return [digest for child in value.values() for digest in _files(child)]
     if isinstance(value, list):
         return [digest for child in value for digest in _files(child)]
-    with contextlib.suppress(OSError, ValueError):
-        path = Path(value) if isinstance(value, str) and "\n" not in value else None
-        if path and path.is_file() and path.stat().st_size <= MAX_FILE:
-            return [hashlib.sha256(path.read_bytes()).hexdigest()]
-    return []
+    data = read(value, MAX_FILE) if isinstance(value, str) and "\n" not in value else None
+    return [] if data is None else [hashlib.sha256(data).hexdigest()]
 
 
 @lru_cache(maxsize=1)
