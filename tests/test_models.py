@@ -247,3 +247,54 @@ def test_what_the_hub_refuses_is_said(
 def test_no_network_is_said() -> None:
     with pytest.raises(LauncherError, match="does not answer"):
         fetch("org/name", {"HF_ENDPOINT": "http://127.0.0.1:9"}, timeout=2)
+
+
+@pytest.mark.parametrize(
+    "revision",
+    [
+        "../../secret",
+        "/etc/passwd",
+        "/proc/kmsg",
+        "/dev/zero",
+        "v/../../x",
+        "",
+        ".",
+        "a\0b",
+        "long",
+    ],
+)
+def test_a_revision_leads_nowhere_else(tmp_path: Path, revision: str) -> None:
+    repository = tmp_path / "models--org--name"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (repository / "snapshots" / "config.json").write_text("{}")
+    (repository / "refs").mkdir()
+    (tmp_path / "secret").write_text("a" * 40)
+    (repository / "refs" / "long").write_text("a" * 40 + " " * 100)
+    environ = {"HF_HUB_CACHE": str(tmp_path)}
+    assert hub_cache.find("models", "org/name", "config.json", environ, revision=revision) is None
+
+
+@pytest.mark.parametrize("ref", [b"\xff\xfe", b"../../x", b"", b"main", b"A" * 40])
+def test_a_ref_holds_a_commit_and_nothing_else(tmp_path: Path, ref: bytes) -> None:
+    repository = tmp_path / "models--org--name"
+    for name in ("main", "x", "A" * 40, ""):
+        (repository / "snapshots" / name).mkdir(parents=True, exist_ok=True)
+        (repository / "snapshots" / name / "config.json").write_text("{}")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_bytes(ref)
+    environ = {"HF_HUB_CACHE": str(tmp_path)}
+    assert hub_cache.find("models", "org/name", "config.json", environ) is None
+
+
+def test_a_pull_request_is_a_revision(tmp_path: Path) -> None:
+    repository = tmp_path / "models--org--name"
+    (repository / "refs" / "refs" / "pr").mkdir(parents=True)
+    (repository / "refs" / "refs" / "pr" / "1").write_text("a" * 40 + "\n")
+    (repository / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    (repository / "snapshots" / ("a" * 40) / "config.json").write_text("{}")
+    environ = {"HF_HUB_CACHE": str(tmp_path)}
+    found = hub_cache.find("models", "org/name", "config.json", environ, revision="refs/pr/1")
+    assert found
+    assert found.parent.name == "a" * 40
