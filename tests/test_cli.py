@@ -623,6 +623,30 @@ def test_who_stops_reading_the_list_is_no_error(stack: Stack, shell: str) -> Non
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        "list",
+        "list --format json",
+        "show qwen25-dpo",
+        "plan qwen25-dpo",
+        "plan qwen25-dpo --json",
+        "validate my.yaml",
+        "validate my.yaml --format sarif",
+        "train qwen25-dpo --dry-run",
+        "explain --all",
+        "--help",
+    ],
+)
+def test_a_full_disk_is_said_in_one_line(stack: Stack, words: str) -> None:
+    stack.recipe("qqq: 1\n")
+    code, _, said = stack.run(*words.split(), shell="AXR > /dev/full")
+    assert code == 3
+    assert said.splitlines()[-1] == "error: cannot write the output: No space left on device"
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+
+
+@pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 def test_a_signal_ends_the_training(stack: Stack, number: int, code: int) -> None:
