@@ -11,6 +11,7 @@ import contextlib
 import difflib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -87,6 +88,11 @@ def next_commands(*commands: str) -> None:
     """Print what to type next."""
     for number, command in enumerate(commands):
         say(f"{click.style('     ' if number else 'next:', dim=True)} {command}")
+
+
+def typed(*names: str) -> str:
+    """Return names of files as they are typed in a shell, where - would begin an option."""
+    return shlex.join(f"./{name}" if name.startswith("-") else name for name in names)
 
 
 def _painted(text: str) -> str:
