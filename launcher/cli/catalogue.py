@@ -62,8 +62,8 @@ def show(name: str) -> int:
     }
     for label, value in labels.items():
         if value:
-            console.show(f"{click.style(f'{label:<8}', bold=True)}{value}")
-    console.show("\n" + _highlighted(recipe.texts[recipe.file]).rstrip("\n"))
+            console.show(f"{click.style(f'{label:<8}', bold=True)}{console.plain(str(value))}")
+    console.show("\n" + _highlighted(console.plain(recipe.texts[recipe.file])).rstrip("\n"))
     here = console.typed(name)
     console.next_commands(f"axr copy {here} my.yaml", f"axr train {here} --dry-run")
     return 0
