@@ -298,3 +298,43 @@ def test_a_pull_request_is_a_revision(tmp_path: Path) -> None:
     found = hub_cache.find("models", "org/name", "config.json", environ, revision="refs/pr/1")
     assert found
     assert found.parent.name == "a" * 40
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Qwen/Qwen3-30B-A3B", "mixture of experts"),
+        ("mistralai/Mixtral-8x7B-v0.1", "mixture of experts"),
+        ("openai/gpt-oss-20b", "mixture of experts"),
+        ("deepseek-ai/DeepSeek-V3", "mixture of experts"),
+        ("google/gemma-2-9b-it", "caps attention scores"),
+        ("google/gemma-3-4b-it", "images or audio"),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "images or audio"),
+        ("google/gemma-3-1b-it", "the sizes of its layers"),
+    ],
+)
+def test_a_known_model_without_formulas_is_refused_with_its_reason(name: str, reason: str) -> None:
+    with pytest.raises(UnsupportedModel, match=reason):
+        find(name, NOWHERE)
+
+
+def test_all_that_is_refused_is_refused_and_in_no_other_table() -> None:
+    assert len(shipped("refused")) > 60
+    assert not shipped("refused").keys() & shipped().keys()
+    for name in shipped("refused"):
+        with pytest.raises(UnsupportedModel):
+            find(name, NOWHERE)
+
+
+@pytest.mark.slow
+def test_transformers_own_configs_are_refused_for_the_same_reason() -> None:
+    from transformers import AutoConfig
+
+    for name, config in shipped("refused").items():
+        real = AutoConfig.for_model(config["model_type"]).to_dict()
+        reasons = []
+        for one in (config, real):
+            with pytest.raises(UnsupportedModel) as caught:
+                from_config(name, one)
+            reasons.append(caught.value.reason)
+        assert reasons[0] == reasons[1], name
