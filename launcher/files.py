@@ -1,8 +1,8 @@
 """Files that a recipe names, looked at without harm: it is untrusted text, and may name a pipe, a
 device, a file without end, or what no file can be called.
 
-Of most names only the existence is asked. Read are a DeepSpeed config and two files of a
-checkpoint: regular files up to a size, of which no text is shown.
+Of most names only the existence is asked. What is read is a regular file up to a size, and none of
+its text is shown.
 """
 
 from __future__ import annotations
@@ -28,17 +28,31 @@ def is_folder(name: str | Path) -> bool:
     return os.path.isdir(name)
 
 
+def read(name: str | Path, limit: int) -> bytes | None:
+    """Return the content of a regular file of at most ``limit`` bytes; none where it is no such
+    file. It never waits: what has nothing to say yet (/proc/kmsg) is no such file, either.
+    """
+    if not is_file(name):  # opening some devices does something
+        return None
+    try:
+        with open(name, "rb", buffering=0, opener=_without_waiting) as stream:
+            data = b""
+            while len(data) <= limit and (part := stream.read(limit + 1 - len(data))) != b"":
+                if part is None:
+                    return None
+                data += part
+    except (OSError, ValueError):
+        return None
+    return data if len(data) <= limit else None
+
+
 def read_mapping(path: Path, limit: int) -> dict[str, Any] | None:
     """Return what a JSON file of at most ``limit`` bytes holds; none where it is no such file, or
     holds no mapping.
     """
-    if not is_file(path):  # opening some devices does something
-        return None
     try:
-        with open(path, "rb", opener=_without_waiting) as stream:
-            data = stream.read(limit + 1)
-        loaded = json.loads(data) if len(data) <= limit else None
-    except (OSError, ValueError, RecursionError):
+        loaded = json.loads(read(path, limit) or b"")
+    except (ValueError, RecursionError):
         return None
     return loaded if isinstance(loaded, dict) else None
 

@@ -4,10 +4,14 @@ huggingface_hub.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from launcher.files import is_file
+from launcher.files import is_file, read
+
+LARGEST_REF = 100  # bytes; a commit has 40
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def folder(environ: Mapping[str, str]) -> Path:
@@ -25,10 +29,20 @@ def find(
 
     ``models--org--name/refs/<revision>`` holds the commit whose snapshot has the file.
     """
-    if "/../" in f"/{name}/" or name.startswith("/"):
+    if _leads_away(name) or _leads_away(revision):
         return None
     repository = folder(environ) / f"{kind}--{name.replace('/', '--')}"
-    ref = repository / "refs" / revision
-    commit = ref.read_text(encoding="utf-8").strip() if is_file(ref) else revision
-    found = repository / "snapshots" / commit / file
-    return found if is_file(found) else None
+    commit = revision if _COMMIT.fullmatch(revision) else _commit(repository / "refs" / revision)
+    found = repository / "snapshots" / commit / file if commit else None
+    return found if found and is_file(found) else None
+
+
+def _leads_away(name: str) -> bool:
+    """Whether a name from a recipe would leave the folder that it is put below."""
+    return "/../" in f"/{name}/" or name.startswith("/")
+
+
+def _commit(ref: Path) -> str:
+    """Return the commit that a file of ``refs`` holds; nothing where it holds something else."""
+    text = (read(ref, LARGEST_REF) or b"").decode("ascii", errors="replace").strip()
+    return text if _COMMIT.fullmatch(text) else ""

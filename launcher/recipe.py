@@ -115,19 +115,23 @@ def find(name: str) -> Path:
     raise LauncherError(f'no recipe "{name}"', _nearest(name), exit_code=2)
 
 
-def below(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the recipes below a folder, and the YAML files that are something else. Hidden folders
-    are left out: environments and caches hold thousands.
+def below(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """Return the recipes below a folder, the YAML files that are something else, and the links that
+    lead out of the folder, which are not followed: ``--fix`` would write there. Hidden folders are
+    left out: environments and caches hold thousands.
     """
-    files = sorted(
+    found = sorted(
         file
         for file in folder.rglob("*")
         if file.suffix in SUFFIXES
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
         and file.is_file()
     )
+    home = folder.resolve()
+    files = [file for file in found if file.resolve().is_relative_to(home)]
     chosen = [file for file in files if _looks_like_a_recipe(file)]
-    return chosen, [file for file in files if file not in set(chosen)]
+    others = [file for file in files if file not in set(chosen)]
+    return chosen, others, [file for file in found if file not in set(files)]
 
 
 def _looks_like_a_recipe(file: Path) -> bool:

@@ -181,8 +181,8 @@ def update_status(folder: RunFolder, **fields: Any) -> None:
 
 
 def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
-    """Return the trainer's records in order; a line that a killed run left half-written is passed
-    over.
+    """Return the trainer's records in order; a line that is none, as a killed run may leave it
+    half-written, is passed over.
     """
     if not folder.metrics.exists():
         return []
@@ -190,4 +190,4 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
     for line in folder.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             records.append(json.loads(line))
-    return records
+    return [record for record in records if isinstance(record, dict)]

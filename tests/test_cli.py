@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -226,6 +227,20 @@ def test_copy_goes_into_a_folder_or_here(axr: Axr, tmp_path: Path) -> None:
     assert axr("copy", "qwen25-dpo").returncode == 0
     assert (tmp_path / "there/qwen25-dpo.yaml").is_file()
     assert (tmp_path / "qwen25-dpo.yaml").is_file()
+
+
+@pytest.mark.parametrize("name", ["-dash.yaml", "a b.yaml", "$(id).yaml"])
+def test_what_to_type_next_can_be_typed(axr: Axr, tmp_path: Path, name: str) -> None:
+    said = [axr("copy", "qwen25-dpo", "--", name).stderr]
+    said += [axr(verb, "--", name).stderr for verb in ("show", "validate")]
+    commands = [line.removeprefix("next:").strip() for text in said for line in text.splitlines()]
+    commands.remove("no problems in 1 recipe")
+    assert len(commands) == 5
+    for command in commands:
+        words = shlex.split(command)
+        assert words[0] == "axr"
+        assert words[2] in (name, f"./{name}")
+        assert not words[2].startswith("-")
 
 
 def test_copy_leaves_an_existing_file_alone(axr: Axr, tmp_path: Path) -> None:
@@ -618,6 +633,71 @@ def test_who_stops_reading_changes_neither_the_run_nor_its_exit_code(
 def test_who_stops_reading_the_list_is_no_error(stack: Stack, shell: str) -> None:
     code, _, said = stack.run("list", shell=shell)
     assert code == 0
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+
+
+def test_a_link_out_of_the_folder_is_not_followed(axr: Axr, tmp_path: Path) -> None:
+    text = RECIPE + "optimzer: adamw_torch\n"
+    (tmp_path / "outside").mkdir()
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (tmp_path / "outside" / "my.yaml").write_text(text)
+    (inside / "file.yaml").write_text(RECIPE)
+    (inside / "again.yaml").symlink_to("file.yaml")
+    (inside / "link.yaml").symlink_to("../outside/my.yaml")
+    (inside / "folder").symlink_to("../outside")
+    done = axr("validate", "inside", "--fix")
+    assert "left out below inside: 1 link to what lies elsewhere" in done.stderr
+    assert "in 1 recipe\n" in done.stderr
+    assert "optimzer" not in done.stdout
+    assert (tmp_path / "outside" / "my.yaml").read_text() == text
+    (inside / "file.yaml").unlink()
+    assert "no recipe in" in axr("validate", "inside").stderr
+    named = axr("validate", "inside/link.yaml")
+    assert "optimzer" in named.stdout
+
+
+def test_a_file_is_checked_once(axr: Axr, tmp_path: Path) -> None:
+    for name in ("my.yaml", "other.yaml"):
+        (tmp_path / name).write_text(RECIPE + "qqq: 1\n")
+    done = axr("validate", "./my.yaml", "other.yaml", "my.yaml", ".", "--format", "concise")
+    assert [line.partition(":")[0] for line in done.stdout.splitlines() if "qqq" in line] == [
+        "my.yaml",
+        "other.yaml",
+    ]
+    assert "in 2 recipes" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["sarif", "json", "github", "concise"])
+def test_a_diff_is_text(axr: Axr, tmp_path: Path, form: str) -> None:
+    (tmp_path / "my.yaml").write_text("qqq: 1\n")
+    done = axr("validate", "my.yaml", "--diff", "--format", form)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--diff prints text, not {form}" in done.stderr
+    assert "help:" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "list",
+        "list --format json",
+        "show qwen25-dpo",
+        "plan qwen25-dpo",
+        "plan qwen25-dpo --json",
+        "validate my.yaml",
+        "validate my.yaml --format sarif",
+        "train qwen25-dpo --dry-run",
+        "explain --all",
+        "--help",
+    ],
+)
+def test_a_full_disk_is_said_in_one_line(stack: Stack, words: str) -> None:
+    stack.recipe("qqq: 1\n")
+    code, _, said = stack.run(*words.split(), shell="AXR > /dev/full")
+    assert code == 3
+    assert said.splitlines()[-1] == "error: cannot write the output: No space left on device"
     assert "Traceback" not in said
     assert "Exception ignored" not in said
 

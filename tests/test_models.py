@@ -247,3 +247,94 @@ def test_what_the_hub_refuses_is_said(
 def test_no_network_is_said() -> None:
     with pytest.raises(LauncherError, match="does not answer"):
         fetch("org/name", {"HF_ENDPOINT": "http://127.0.0.1:9"}, timeout=2)
+
+
+@pytest.mark.parametrize(
+    "revision",
+    [
+        "../../secret",
+        "/etc/passwd",
+        "/proc/kmsg",
+        "/dev/zero",
+        "v/../../x",
+        "",
+        ".",
+        "a\0b",
+        "long",
+    ],
+)
+def test_a_revision_leads_nowhere_else(tmp_path: Path, revision: str) -> None:
+    repository = tmp_path / "models--org--name"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (repository / "snapshots" / "config.json").write_text("{}")
+    (repository / "refs").mkdir()
+    (tmp_path / "secret").write_text("a" * 40)
+    (repository / "refs" / "long").write_text("a" * 40 + " " * 100)
+    environ = {"HF_HUB_CACHE": str(tmp_path)}
+    assert hub_cache.find("models", "org/name", "config.json", environ, revision=revision) is None
+
+
+@pytest.mark.parametrize("ref", [b"\xff\xfe", b"../../x", b"", b"main", b"A" * 40])
+def test_a_ref_holds_a_commit_and_nothing_else(tmp_path: Path, ref: bytes) -> None:
+    repository = tmp_path / "models--org--name"
+    for name in ("main", "x", "A" * 40, ""):
+        (repository / "snapshots" / name).mkdir(parents=True, exist_ok=True)
+        (repository / "snapshots" / name / "config.json").write_text("{}")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_bytes(ref)
+    environ = {"HF_HUB_CACHE": str(tmp_path)}
+    assert hub_cache.find("models", "org/name", "config.json", environ) is None
+
+
+def test_a_pull_request_is_a_revision(tmp_path: Path) -> None:
+    repository = tmp_path / "models--org--name"
+    (repository / "refs" / "refs" / "pr").mkdir(parents=True)
+    (repository / "refs" / "refs" / "pr" / "1").write_text("a" * 40 + "\n")
+    (repository / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    (repository / "snapshots" / ("a" * 40) / "config.json").write_text("{}")
+    environ = {"HF_HUB_CACHE": str(tmp_path)}
+    found = hub_cache.find("models", "org/name", "config.json", environ, revision="refs/pr/1")
+    assert found
+    assert found.parent.name == "a" * 40
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Qwen/Qwen3-30B-A3B", "mixture of experts"),
+        ("mistralai/Mixtral-8x7B-v0.1", "mixture of experts"),
+        ("openai/gpt-oss-20b", "mixture of experts"),
+        ("deepseek-ai/DeepSeek-V3", "mixture of experts"),
+        ("google/gemma-2-9b-it", "caps attention scores"),
+        ("google/gemma-3-4b-it", "images or audio"),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "images or audio"),
+        ("google/gemma-3-1b-it", "the sizes of its layers"),
+    ],
+)
+def test_a_known_model_without_formulas_is_refused_with_its_reason(name: str, reason: str) -> None:
+    with pytest.raises(UnsupportedModel, match=reason):
+        find(name, NOWHERE)
+
+
+def test_all_that_is_refused_is_refused_and_in_no_other_table() -> None:
+    assert len(shipped("refused")) > 60
+    assert not shipped("refused").keys() & shipped().keys()
+    for name in shipped("refused"):
+        with pytest.raises(UnsupportedModel):
+            find(name, NOWHERE)
+
+
+@pytest.mark.slow
+def test_transformers_own_configs_are_refused_for_the_same_reason() -> None:
+    from transformers import AutoConfig
+
+    for name, config in shipped("refused").items():
+        real = AutoConfig.for_model(config["model_type"]).to_dict()
+        reasons = []
+        for one in (config, real):
+            with pytest.raises(UnsupportedModel) as caught:
+                from_config(name, one)
+            reasons.append(caught.value.reason)
+        assert reasons[0] == reasons[1], name

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import Axr
 
-from launcher import history, progress, runs
+from launcher import history, progress, recipe, runs
 from launcher.runs import RunFolder
 
 
@@ -60,9 +60,10 @@ def test_records_of_other_kinds_are_passed_over() -> None:
     )
 
 
-def past(root: Path, name: str, seconds: float, **status: Any) -> None:
+def past(root: Path, name: str, seconds: float, resolved: str = "{}", **status: Any) -> None:
     folder = RunFolder(root / name)
     runs.create(folder, recipe="", resolved={}, command="", env={}, machine="8 x NVIDIA A100")
+    folder.resolved.write_text(resolved)
     runs.update_status(folder, **status)
     lines = (json.dumps(record(step, seconds * step)) for step in range(1, 20))
     folder.metrics.write_text("\n".join(lines))
@@ -70,8 +71,10 @@ def past(root: Path, name: str, seconds: float, **status: Any) -> None:
 
 def test_a_plan_shows_the_last_real_runs(axr: Axr, tmp_path: Path) -> None:
     root = tmp_path / "runs"
+    text = recipe.find("qwen25-dpo").read_text()
     for day in (1, 2, 3, 4):
-        past(root, f"qwen25-dpo-2026010{day}-120000-abcd", day, state="done", minutes=7.0)
+        name = f"qwen25-dpo-2026010{day}-120000-abcd"
+        past(root, name, day, resolved=text, state="done", minutes=7.0)
     past(root, "qwen25-dpo-long-20260105-120000-abcd", 9, state="done")
     (root / "qwen25-dpo-20260109-120000-abcd").mkdir()  # no run
     found = history.last(root, "qwen25-dpo")
@@ -82,3 +85,49 @@ def test_a_plan_shows_the_last_real_runs(axr: Axr, tmp_path: Path) -> None:
         in text
     )
     assert history.last(tmp_path / "nowhere", "qwen25-dpo") == []
+
+
+@pytest.mark.parametrize("name", ["a**b", "x[1]", "a*", "?", "..", "[", "**", "a\nb"])
+def test_a_recipes_name_is_no_pattern(tmp_path: Path, name: str) -> None:
+    past(tmp_path, f"{name}-20260101-120000-abcd", 2, state="done")
+    past(tmp_path, "x1-20260101-120000-abcd", 2, state="done")
+    assert [one.name for one in history.last(tmp_path, name)] == [f"{name}-20260101-120000-abcd"]
+
+
+@pytest.mark.parametrize(
+    "status", ["[]", "null", "3", '"x"', "{}", '{"state": "done", "minutes": "ten"}', "\xff"]
+)
+def test_a_status_that_is_none_is_passed_over(tmp_path: Path, status: str) -> None:
+    past(tmp_path, "my-20260101-120000-abcd", 2, state="done")
+    folder = RunFolder(tmp_path / "my-20260101-120000-abcd")
+    folder.status.write_bytes(status.encode("latin-1"))
+    assert history.last(tmp_path, "my") == []
+
+
+@pytest.mark.parametrize(
+    "metrics", ["3", "null", '{"step": "x", "loss": 1, "time": 1}', '{"step": 12, "loss": 1}']
+)
+def test_records_that_are_none_are_passed_over(tmp_path: Path, metrics: str) -> None:
+    past(tmp_path, "my-20260101-120000-abcd", 2, state="done")
+    folder = RunFolder(tmp_path / "my-20260101-120000-abcd")
+    folder.metrics.write_text("\n".join([metrics] * 20))
+    assert history.last(tmp_path, "my") == []
+
+
+def test_runs_of_another_recipe_with_this_name_are_not_shown(tmp_path: Path) -> None:
+    data = "datasets:\n  - path: a/b\n"
+    for day, text in enumerate(
+        [
+            f"base_model: a/b\nlearning_rate: 1\n{data}",
+            f"base_model: a/c\n{data}",
+            "base_model: a/b\ndatasets:\n  - path: a/c\n",
+            "base_model: [",
+            "",
+        ],
+        start=1,
+    ):
+        past(tmp_path, f"my-2026010{day}-120000-abcd", 2, state="done", resolved=text)
+    now = {"base_model": "a/b", "learning_rate": 2, "datasets": [{"path": "a/b"}]}
+    found = history.last(tmp_path, "my", settings=now)
+    assert [one.name for one in found] == ["my-20260101-120000-abcd"]
+    assert len(history.last(tmp_path, "my", count=9)) == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -180,3 +181,46 @@ def test_a_foreign_plugin_runs_only_when_trusted(axr: Axr, tmp_path: Path) -> No
     codes = {json.loads(line)["code"] for line in trusted.stdout.splitlines()}
     assert {"U101", "R102"} <= codes
     assert (tmp_path / "ran").exists()
+
+
+@needs_axolotl
+def test_any_config_that_yaml_gives_has_a_name() -> None:
+    """Keys that are no text are told apart, and dates are as good as their text."""
+    config = {1: "x", "a": {None: 1, 2.5: 2}, "date": datetime.date(2026, 1, 2), "b": 3}
+    name = upstream._name(Question(config))  # type: ignore[arg-type]
+    assert name == upstream._name(Question({**config, "date": "2026-01-02"}))  # type: ignore[dict-item]
+    assert name != upstream._name(Question({**config, 1: "y"}))  # type: ignore[dict-item]
+
+
+@needs_axolotl
+@pytest.mark.slow
+def test_axolotl_is_asked_about_keys_that_are_no_text(tmp_path: Path) -> None:
+    config = {**loaded(GOOD).settings, 1: "x", "seed": datetime.date(2026, 1, 2)}
+    (found,) = upstream.verdicts([Question(config)], tmp_path)
+    assert "seed" in str(found.errors) or "1" in found.dropped
+
+
+@needs_axolotl
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "3",
+        "null",
+        '{"errors": 3}',
+        '{"errors": [3]}',
+        '{"errors": [[3, "x"]]}',
+        '{"errors": [[[], 3]], "warnings": [], "dropped": []}',
+        '{"errors": [], "warnings": [3], "dropped": []}',
+        '{"errors": [], "warnings": "ab"}',
+        '{"errors": [], "warnings": [], "dropped": {"a": 1}}',
+        "\udcff",
+    ],
+)
+def test_a_damaged_verdict_is_no_verdict(tmp_path: Path, text: str) -> None:
+    asked = Question(loaded(GOOD).settings)
+    file = tmp_path / upstream._name(asked)
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    assert upstream._kept(asked, tmp_path) is None
+    file.write_text('{"errors": [[["a"], "no"]], "warnings": ["w"], "dropped": ["d"]}')
+    assert upstream._kept(asked, tmp_path) == Verdict((Complaint(("a",), "no"),), ("w",), ("d",))

@@ -4,6 +4,7 @@ verb is used.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -26,6 +27,8 @@ VERBS = {
     "train": "train:train",
     "demo": "demo:demo",
 }
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class Verbs(click.Group):
@@ -83,9 +86,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return 130
     except (BrokenPipeError, SystemExit):  # nobody reads on, as in `axr list | head`; click exits
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 0
+    except OSError as problem:
+        return _output_lost(problem)
     return code if isinstance(code, int) else 0
+
+
+def _forget_output() -> None:
+    """Let what is still to be written go nowhere: Python tries once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _output_lost(problem: OSError) -> int:
+    """Say that stdout takes no more, as on a full disk; anything else is raised again. What writes
+    a file of its own says its name.
+    """
+    if problem.filename is not None or problem.errno not in _FULL:
+        raise problem
+    from launcher.cli.console import show_error
+
+    _forget_output()
+    show_error(LauncherError(f"cannot write the output: {problem.strerror}"))
+    return 3
 
 
 def _accept_any_terminal() -> None:

@@ -62,9 +62,10 @@ def show(name: str) -> int:
     }
     for label, value in labels.items():
         if value:
-            console.show(f"{click.style(f'{label:<8}', bold=True)}{value}")
-    console.show("\n" + _highlighted(recipe.texts[recipe.file]).rstrip("\n"))
-    console.next_commands(f"axr copy {name} my.yaml", f"axr train {name} --dry-run")
+            console.show(f"{click.style(f'{label:<8}', bold=True)}{console.plain(str(value))}")
+    console.show("\n" + _highlighted(console.plain(recipe.texts[recipe.file])).rstrip("\n"))
+    here = console.typed(name)
+    console.next_commands(f"axr copy {here} my.yaml", f"axr train {here} --dry-run")
     return 0
 
 
@@ -85,9 +86,8 @@ def copy(name: str, path: Path | None) -> int:
     target = path or Path(origin.name)
     target = target / origin.name if target.is_dir() else target
     if target.suffix not in recipes.SUFFIXES:
-        raise LauncherError(
-            f'"{target}" does not end in .yaml', f"axr copy {name} {target}.yaml", exit_code=2
-        )
+        hint = f"axr copy {console.typed(name, f'{target}.yaml')}"
+        raise LauncherError(f'"{target}" does not end in .yaml', hint, exit_code=2)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8") as stream:
@@ -100,7 +100,8 @@ def copy(name: str, path: Path | None) -> int:
     except OSError as problem:
         raise LauncherError(f'cannot write "{target}": {problem.strerror}') from problem
     console.show(f"copied {name} to {target}")
-    console.next_commands(f"axr validate {target}", f"axr train {target} --dry-run")
+    here = console.typed(str(target))
+    console.next_commands(f"axr validate {here}", f"axr train {here} --dry-run")
     return 0
 
 

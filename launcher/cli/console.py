@@ -11,7 +11,9 @@ import contextlib
 import difflib
 import os
 import re
+import shlex
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,6 +33,11 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
     r"^  note:": {"fg": "cyan", "bold": True},
 }
 
+_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
+# What may not print. Joiners part letters and make emoji; a carriage return ends lines elsewhere.
+_ODD = re.compile("[^\\n\\r\\t -~\u200c\u200d]|\\r(?!\\n)")
+_UNSHOWN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, formats, halves of letters, line ends
+
 
 def say(text: str, **style: Any) -> None:
     """Print a remark to stderr; ``style`` is that of ``click.style``.
@@ -38,12 +45,38 @@ def say(text: str, **style: Any) -> None:
     Where nobody reads it, a closed terminal or ``2>&1 | head``, it is lost: no run ends for that.
     """
     with contextlib.suppress(OSError):
-        click.echo(click.style(text, **style) if style else text, err=True, color=colour())
+        click.echo(_safe(text, style), err=True, color=colour())
 
 
-def show(text: str) -> None:
-    """Print a result to stdout."""
-    click.echo(text, color=colour())
+def show(text: str, **style: Any) -> None:
+    """Print a result to stdout; ``style`` is that of ``click.style``."""
+    click.echo(_safe(text, style), color=colour())
+
+
+def plain(text: str) -> str:
+    """Return a text with what a terminal would obey, or not show, by its number: a recipe may hold
+    codes that set the title of a window, hide what follows or turn it round.
+
+    JSON with such a letter stays the same JSON.
+    """
+    return _ODD.sub(_number, text)
+
+
+def _number(found: re.Match[str]) -> str:
+    letter = found[0]
+    if unicodedata.category(letter) not in _UNSHOWN:
+        return letter
+    units = letter.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
+
+
+def _safe(text: str, style: Mapping[str, Any]) -> str:
+    """Return a text to print. Colours that are in it already are our own, so with a style there
+    can be none.
+    """
+    if style:
+        return click.style(plain(text), **style)
+    return "".join(part if _COLOUR.fullmatch(part) else plain(part) for part in _COLOUR.split(text))
 
 
 def in_colour() -> bool:
@@ -71,7 +104,7 @@ def show_diff(file: str, before: str, after: str) -> None:
     )
     for line in lines:
         colours = {"-": "red", "+": "green", "@": "cyan"}
-        show(click.style(redact(line), fg=colours.get(line[0])))
+        show(click.style(plain(redact(line)), fg=colours.get(line[0])))
 
 
 def show_error(problem: LauncherError) -> None:
@@ -80,13 +113,18 @@ def show_error(problem: LauncherError) -> None:
     hint = "".join(
         f"\n{'        ' if number else '  help: '}{line}" for number, line in enumerate(lines)
     )
-    say(_painted(redact(f"error: {problem.message}{hint}")))
+    say(_painted(plain(redact(f"error: {problem.message}{hint}"))))
 
 
 def next_commands(*commands: str) -> None:
     """Print what to type next."""
     for number, command in enumerate(commands):
-        say(f"{click.style('     ' if number else 'next:', dim=True)} {command}")
+        say(f"{click.style('     ' if number else 'next:', dim=True)} {plain(command)}")
+
+
+def typed(*names: str) -> str:
+    """Return names of files as they are typed in a shell, where - would begin an option."""
+    return shlex.join(f"./{name}" if name.startswith("-") else name for name in names)
 
 
 def _painted(text: str) -> str:

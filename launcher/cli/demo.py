@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import click
 
 from launcher import demo as demos
-from launcher.cli.console import next_commands
+from launcher.cli.console import next_commands, typed
 from launcher.cli.train import run_recipe
 
 SHOWN = 3
@@ -34,7 +34,9 @@ def demo() -> int:
         found = demos.outcome(model, folder)
     click.echo(_rendered(found))
     next_commands(
-        "axr copy smollm2-dpo my.yaml", f"axr train my.yaml base_model={model}", "axr list"
+        "axr copy smollm2-dpo my.yaml",
+        f"axr train my.yaml {typed(f'base_model={model}')}",
+        "axr list",
     )
     return 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 
 from launcher import recipe as recipes
 from launcher import source
-from launcher.cli.console import next_commands, say, show, show_diff, show_problems
+from launcher.cli.console import next_commands, say, show, show_diff, show_problems, typed
 from launcher.diagnostics import FORMATS, Diagnostic, LauncherError, has_errors, in_order, summary
 from launcher.mend import is_due, mend
 from launcher.recipe import Recipe
@@ -69,7 +68,11 @@ def validate(paths: tuple[str, ...], **given: Any) -> int:
     """
     options = Options(**given)
     _check(options, paths)
-    files = [file for path in paths for file in _files(path)] if paths else recipes.shipped()
+    named = [file for path in paths for file in _files(path)] if paths else recipes.shipped()
+    first: dict[Path, Path] = {}
+    for file in named:
+        first.setdefault(file.resolve(), file)
+    files = list(first.values())
     if options.fix or options.diff:
         changed = _mend(files, options)
         if options.diff:
@@ -96,6 +99,9 @@ def _check(options: Options, paths: tuple[str, ...]) -> None:
         raise LauncherError("--unsafe-fixes goes with --fix or --diff", hint, exit_code=2)
     if options.fix and options.diff:
         raise LauncherError("--diff changes nothing: give one of --fix and --diff", exit_code=2)
+    if options.diff and options.form != "text":
+        hint = "leave out one of them"
+        raise LauncherError(f"--diff prints text, not {options.form}", hint, exit_code=2)
     if (options.gpu or options.trust) and not options.upstream:
         name = "--gpu" if options.gpu else "--trust"
         raise LauncherError(f"{name} goes with --upstream", exit_code=2)
@@ -107,9 +113,12 @@ def _files(path: str) -> list[Path]:
     """Return the recipes that one argument names: a file, a shipped name, or all below a folder."""
     if not Path(path).is_dir():
         return [recipes.find(path)]
-    found, others = recipes.below(Path(path))
+    found, others, away = recipes.below(Path(path))
     if others:
         say(f"left out below {path}: {len(others)} YAML, no recipe", dim=True)
+    if away:
+        links = f"{len(away)} link{'s' * (len(away) > 1)}"
+        say(f"left out below {path}: {links} to what lies elsewhere", dim=True)
     if not found:
         raise LauncherError(f'no recipe in "{path}"', exit_code=2)
     return found
@@ -164,8 +173,8 @@ def _conclude(
         count = sum(is_due(problem, unsafe=unsafe) for problem in problems)
         if count and paths and not (options.fix and not unsafe):
             say(f"{count} of them can be mended", dim=True)
-            next_commands(f"axr validate {shlex.join(paths)} {flags}")
+            next_commands(f"axr validate {typed(*paths)} {flags}")
             break
     if len(paths) == 1 and not Path(paths[0]).is_dir() and not problems:
-        next_commands(f"axr train {shlex.quote(paths[0])} --dry-run")
+        next_commands(f"axr train {typed(paths[0])} --dry-run")
     return 1 if bad else 0

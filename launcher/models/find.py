@@ -45,6 +45,7 @@ def config(
         _in_folder(Path(name)),
         _in_cache(name, revision, environ),
         (shipped().get(name), "shipped table"),
+        (shipped("refused").get(name), "shipped table"),
     ):
         if found is not None:
             return found, source
@@ -52,12 +53,13 @@ def config(
     raise LauncherError(f'the shape of the model "{name}" is not known here', hint, exit_code=1)
 
 
-@lru_cache(maxsize=1)
-def shipped() -> dict[str, dict[str, Any]]:
-    """Return the config.json essentials that ship with the package, by model name."""
+@lru_cache(maxsize=2)
+def shipped(part: str = "families") -> dict[str, dict[str, Any]]:
+    """Return the config.json essentials that ship with the package, by model name: of the models
+    with formulas, or of those that are ``refused`` what says why.
+    """
     text = (pack_folder("schemas") / "models.json").read_text(encoding="utf-8")
-    families = json.loads(text)["families"]
-    return {name: entry["config"] for entry in families for name in entry["names"]}
+    return {name: entry["config"] for entry in json.loads(text)[part] for name in entry["names"]}
 
 
 def _in_folder(folder: Path) -> tuple[dict[str, Any] | None, str]:

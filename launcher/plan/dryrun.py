@@ -20,6 +20,7 @@ from typing import Any
 
 from launcher.diagnostics import LauncherError
 from launcher.plan.job import Attention, Checkpointing, Job, Kernels, Loss, Method, Reference, Shard
+from launcher.redact import redact
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def peaks(jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Peaks]:
     )
     if done.returncode:
         last = done.stderr.strip().split("\n")[-1]
-        raise LauncherError(f"the dry run broke: {last}", "make setup")
+        raise LauncherError(f"the dry run broke: {redact(last)}", "make setup")
     return [Peaks(**found) for found in json.loads(done.stdout)]
 
 

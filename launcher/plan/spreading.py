@@ -11,7 +11,7 @@ from launcher.files import read_mapping
 from launcher.models import ModelFacts
 from launcher.plan.job import Shard, Sharding, Unplanned
 from launcher.recipe import located
-from launcher.schema.validator import is_on
+from launcher.schema.validator import is_boolean, is_on
 from launcher.source import MAX_BYTES
 
 _STAGES = {0: Shard.NONE, 1: Shard.ZERO1, 2: Shard.ZERO2, 3: Shard.ZERO3}
@@ -20,6 +20,8 @@ _BUCKET = 500_000_000
 _PREFETCH = 50_000_000
 _LIVE = 1_000_000_000
 _SUBGROUP = 1_000_000_000
+_LARGEST = 2**63
+_ZERO = "zero_optimization"
 
 
 def sharding(settings: Mapping[str, Any], facts: ModelFacts, gpus: int) -> Sharding:
@@ -43,44 +45,85 @@ def _config(given: Any) -> Mapping[str, Any]:
 
 
 def _deepspeed(config: Mapping[str, Any], facts: ModelFacts, gpus: int) -> Sharding:
-    zero = config.get("zero_optimization") or {}
-    stage = int(zero.get("stage", 0))
-    if stage not in _STAGES:
-        raise Unplanned("deepspeed", f"there is no ZeRO stage {stage}")
+    zero = config.get(_ZERO, {})
+    if not isinstance(zero, Mapping):
+        raise _odd(_ZERO, zero, "a mapping")
+    stage = zero.get("stage", 0)
+    # DeepSpeed takes "3" for 3, accelerate and transformers do not.
+    if isinstance(stage, bool) or not isinstance(stage, int | float) or stage not in _STAGES:
+        raise _odd(f"{_ZERO}.stage", stage, "0, 1, 2 or 3")
     if stage == 0:
         return Sharding(world=gpus)
     square = facts.hidden**2  # what "auto" becomes (transformers/integrations/deepspeed.py)
     return Sharding(
         world=gpus,
-        shard=_STAGES[stage],
-        reduce_bucket=_elements(zero.get("reduce_bucket_size", _BUCKET), square),
-        allgather_bucket=_elements(zero.get("allgather_bucket_size", _BUCKET), square),
-        overlap=bool(zero.get("overlap_comm", stage == 3)),
-        live=_elements(zero.get("stage3_max_live_parameters", _LIVE), _LIVE),
-        prefetch=_elements(zero.get("stage3_prefetch_bucket_size", _PREFETCH), square * 9 // 10),
-        subgroup=_elements(zero.get("sub_group_size", _SUBGROUP), _SUBGROUP),
-        offload_optimizer=_offloaded(zero.get("offload_optimizer")),
-        offload_parameters=_offloaded(zero.get("offload_param")),
+        shard=_STAGES[int(stage)],
+        reduce_bucket=_elements(zero, "reduce_bucket_size", _BUCKET, square),
+        allgather_bucket=_elements(zero, "allgather_bucket_size", _BUCKET, square),
+        overlap=_switch(f"{_ZERO}.overlap_comm", zero.get("overlap_comm"), stage == 3),
+        live=_elements(zero, "stage3_max_live_parameters", _LIVE, _LIVE),
+        prefetch=_elements(zero, "stage3_prefetch_bucket_size", _PREFETCH, square * 9 // 10),
+        subgroup=_elements(zero, "sub_group_size", _SUBGROUP, _SUBGROUP),
+        offload_optimizer=_offloaded(zero, "offload_optimizer", "cpu_offload"),
+        offload_parameters=_offloaded(zero, "offload_param", "cpu_offload_param"),
     )
 
 
-def _elements(value: Any, automatic: int) -> int:
-    return automatic if value == "auto" else int(value)
+def _elements(zero: Mapping[str, Any], key: str, default: int, automatic: int) -> int:
+    """Return a number of elements as pydantic reads it: 5e8 and "500000000", not "5e8"."""
+    value = zero.get(key, default)
+    if value == "auto":
+        return automatic
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        value = int(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _odd(f"{_ZERO}.{key}", value, "a whole number")
+    if not 0 <= value < _LARGEST or value != int(value):
+        raise _odd(f"{_ZERO}.{key}", value, "a whole number")
+    return int(value)
 
 
-def _offloaded(value: Any) -> bool:
-    return isinstance(value, Mapping) and value.get("device") in ("cpu", "nvme")
+def _offloaded(zero: Mapping[str, Any], key: str, old: str) -> bool:
+    """Whether states go to the host, or beyond; ``old`` is the key's deprecated switch."""
+    value = zero.get(key)
+    if value is None or value == "auto":
+        return _switch(f"{_ZERO}.{old}", zero.get(old), False)
+    if not isinstance(value, Mapping):
+        raise _odd(f"{_ZERO}.{key}", value, "a mapping")
+    device = value.get("device", "none")
+    if device not in ("none", "auto", "cpu", "nvme"):
+        raise _odd(f"{_ZERO}.{key}.device", device, "none, cpu or nvme")
+    return device in ("cpu", "nvme")
+
+
+def _switch(key: str, value: Any, default: bool) -> bool:
+    if value is None or value == "auto":
+        return default
+    if not is_boolean(value):
+        raise _odd(key, value, "true or false")
+    return is_on(value)
+
+
+def _odd(key: str, value: Any, wanted: str) -> LauncherError:
+    where = f"deepspeed: {key}" if key.startswith(_ZERO) else key
+    return LauncherError(f"{where} is {value!r:.60}, not {wanted}", exit_code=1)
 
 
 def _fsdp(settings: Mapping[str, Any], gpus: int) -> Sharding:
-    config = settings.get("fsdp_config")
-    config = config if isinstance(config, Mapping) else {}
-    version = settings.get("fsdp_version") or config.get("fsdp_version") or config.get("version")
-    if str(version or 1) != "2":
+    given = settings.get("fsdp_config")
+    if given is not None and not isinstance(given, Mapping):
+        raise _odd("fsdp_config", given, "a mapping")
+    # axolotl takes the prefix off (utils/schemas/validation.py, check_fsdp_config_kwargs_prefix)
+    config = {str(key).removeprefix("fsdp_"): value for key, value in (given or {}).items()}
+    version = settings.get("fsdp_version") or config.get("version") or 1
+    if str(version) not in ("1", "2"):
+        raise _odd("fsdp_version", version, "1 or 2")
+    if str(version) == "1":
         raise Unplanned("fsdp_config", "FSDP1 is not followed", "fsdp_version: 2")
-    if config.get("reshard_after_forward") is False:
+    reshard = config.get("reshard_after_forward")
+    if not _switch("fsdp_config.reshard_after_forward", reshard, True):
         raise Unplanned("fsdp_config.reshard_after_forward", "weights stay whole through the step")
-    offloaded = is_on(config.get("offload_params"))
+    offloaded = _switch("fsdp_config.offload_params", config.get("offload_params"), False)
     return Sharding(
         world=gpus,
         shard=Shard.FSDP,

@@ -59,7 +59,8 @@ def is_on(value: object) -> bool:
     return value.lower() in _ON if isinstance(value, str) else value == 1
 
 
-def _is_boolean(value: object) -> bool:
+def is_boolean(value: object) -> bool:
+    """Return whether pydantic reads true or false at all."""
     if isinstance(value, str):
         return value.lower() in _ON | _OFF
     return isinstance(value, bool) or value in (0, 1)
@@ -71,7 +72,7 @@ def _validator() -> Any:
         {
             "integer": lambda _, value: is_integer(value),
             "number": lambda _, value: is_number(value),
-            "boolean": lambda _, value: _is_boolean(value),
+            "boolean": lambda _, value: is_boolean(value),
         }
     )
     limits = {name: _of_number(Draft202012Validator.VALIDATORS[name]) for name in _LIMITS}

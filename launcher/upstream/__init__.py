@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.diagnostics import LauncherError
+from launcher.files import read
 from launcher.hardware import Gpu, find
 from launcher.recipe import Recipe
 from launcher.redact import redact
@@ -123,14 +124,14 @@ def _ask(questions: Sequence[Question]) -> list[str]:
     asked = {
         "torch": TORCH,
         "questions": [
-            {"config": dict(one.config), "capabilities": capabilities(one.gpu, one.gpus)}
+            {"config": _plain(one.config), "capabilities": capabilities(one.gpu, one.gpus)}
             for one in questions
         ],
     }
     environ = {**os.environ, "AXOLOTL_DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "launcher.upstream.judge"]
     done = subprocess.run(
-        command, input=json.dumps(asked, default=str), capture_output=True, text=True, env=environ
+        command, input=json.dumps(asked), capture_output=True, text=True, env=environ
     )
     if done.returncode:
         last = done.stderr.strip().split("\n")[-1]
@@ -142,13 +143,13 @@ def _ask(questions: Sequence[Question]) -> list[str]:
 def _name(question: Question) -> str:
     """Return the name of a verdict's file: a digest of all that the verdict depends on."""
     asked = [capabilities(question.gpu, question.gpus), TORCH]
-    parts = (question.config, asked, _files(question.config), _stack())
-    text = json.dumps(parts, sort_keys=True, default=str)
+    parts = (_plain(question.config), asked, _files(question.config), _stack())
+    text = json.dumps(parts, sort_keys=True)
     return f"{hashlib.sha256(text.encode()).hexdigest()}.json"
 
 
 def _kept(question: Question, cache: Path | None) -> Verdict | None:
-    with contextlib.suppress(OSError, ValueError, KeyError):  # not there, or cut off
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # not there, or damaged
         if cache:
             return _verdict(json.loads((cache / _name(question)).read_text(encoding="utf-8")))
     return None
@@ -169,11 +170,8 @@ def _files(value: Any) -> list[str]:
         return [digest for child in value.values() for digest in _files(child)]
     if isinstance(value, list):
         return [digest for child in value for digest in _files(child)]
-    with contextlib.suppress(OSError, ValueError):
-        path = Path(value) if isinstance(value, str) and "\n" not in value else None
-        if path and path.is_file() and path.stat().st_size <= MAX_FILE:
-            return [hashlib.sha256(path.read_bytes()).hexdigest()]
-    return []
+    data = read(value, MAX_FILE) if isinstance(value, str) and "\n" not in value else None
+    return [] if data is None else [hashlib.sha256(data).hexdigest()]
 
 
 @lru_cache(maxsize=1)
@@ -184,6 +182,24 @@ def _stack() -> list[str]:
     return [own, *sorted(path.name for path in folder.glob("*.dist-info"))]
 
 
-def _verdict(answer: Mapping[str, Any]) -> Verdict:
-    errors = (Complaint(tuple(where), words) for where, words in answer["errors"])
-    return Verdict(tuple(errors), tuple(answer["warnings"]), tuple(answer["dropped"]))
+def _verdict(answer: Any) -> Verdict:
+    """Return the verdict in an answer. Raises ``ValueError`` and the like where it is none."""
+    errors = tuple(
+        Complaint(_all_text(where), *_all_text([words])) for where, words in answer["errors"]
+    )
+    return Verdict(errors, _all_text(answer["warnings"]), _all_text(answer["dropped"]))
+
+
+def _all_text(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError("not a list of texts")
+    return tuple(values)
+
+
+def _plain(value: Any) -> Any:
+    """Return a config as JSON can hold it: keys are text, dates and the like, too."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_plain(child) for child in value]
+    return value if isinstance(value, str | int | float | None) else str(value)

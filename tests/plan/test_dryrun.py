@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from launcher.diagnostics import LauncherError
 from launcher.models import find
 from launcher.models.find import shipped
 from launcher.plan import dryrun
@@ -116,3 +117,12 @@ def test_what_cannot_be_followed_is_said(more: dict[str, Any], reason: str) -> N
     job = full(SMOLLM, 128, 1, **more)
     with pytest.raises(ValueError, match=reason):
         dryrun.peaks([(job, shipped()[SMOLLM])])
+
+
+@pytest.mark.slow
+def test_what_broke_is_said_without_secrets() -> None:
+    token = "hf_" + 30 * "a"
+    with pytest.raises(LauncherError, match="the dry run broke") as caught:
+        dryrun.peaks([(full(GPT2, 128, 1), {"model_type": token})])
+    assert token not in caught.value.message
+    assert "***" in caught.value.message

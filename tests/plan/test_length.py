@@ -108,10 +108,11 @@ def test_validation_rows_are_taken_out(data: Path) -> None:
 
 
 def test_rows_of_a_dataset_by_its_card(tmp_path: Path) -> None:
-    snapshot = tmp_path / "datasets--a--b" / "snapshots" / "c0ffee"
+    commit = "c0ffee" + 34 * "0"
+    snapshot = tmp_path / "datasets--a--b" / "snapshots" / commit
     snapshot.mkdir(parents=True)
     (tmp_path / "datasets--a--b" / "refs").mkdir()
-    (tmp_path / "datasets--a--b" / "refs" / "main").write_text("c0ffee")
+    (tmp_path / "datasets--a--b" / "refs" / "main").write_text(commit)
     (snapshot / "README.md").write_text(
         "---\ndataset_info:\n  splits:\n  - name: train\n    num_examples: 1234\n---\n# b\n"
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from launcher import hardware, recipe
 from launcher.diagnostics import LauncherError
@@ -167,10 +170,10 @@ def test_checkpointing(settings: dict[str, Any], kept: Checkpointing) -> None:
 
 
 def test_the_reference_copy_stays_when_it_is_precomputed() -> None:
-    for given in (False, True):
-        found = read({"rl": "dpo", "precompute_ref_log_probs": given}).preference
+    for before in (False, True):
+        found = read({"rl": "dpo", "precompute_ref_log_probs": before}).preference
         assert found
-        assert (found.reference, found.precomputed) == (Reference.COPY, given)
+        assert (found.reference, found.precomputed) == (Reference.COPY, before)
     adapted = read({**LORA, "rl": "dpo", "dpo_loss_type": ["sigmoid", "sft"]}).preference
     assert adapted
     assert (adapted.reference, adapted.supervised) == (Reference.ADAPTER_OFF, True)
@@ -244,3 +247,122 @@ def test_a_quantized_checkpoint_is_refused() -> None:
     quantized = {**config, "vocab_size": 9, "quantization_config": {"quant_method": "awq"}}
     with pytest.raises(Unplanned, match="already quantized"):
         job(Recipe("t", "t.yaml", {"sequence_len": 8}, {}, {}), from_config("t", quantized))
+
+
+@pytest.mark.parametrize(
+    ("zero", "said"),
+    [
+        (3, "zero_optimization is 3"),
+        ([], "zero_optimization is []"),
+        ("x", "zero_optimization is 'x'"),
+        (None, "zero_optimization is None"),
+        ({"stage": None}, "zero_optimization.stage is None"),
+        ({"stage": 4}, "zero_optimization.stage is 4"),
+        ({"stage": 2.5}, "zero_optimization.stage is 2.5"),
+        ({"stage": "3"}, "zero_optimization.stage is '3'"),
+        ({"stage": True}, "zero_optimization.stage is True"),
+        ({"stage": 3, "reduce_bucket_size": "5e8"}, "reduce_bucket_size is '5e8'"),
+        ({"stage": 3, "reduce_bucket_size": None}, "reduce_bucket_size is None"),
+        ({"stage": 3, "reduce_bucket_size": -1}, "reduce_bucket_size is -1"),
+        ({"stage": 3, "sub_group_size": float("inf")}, "sub_group_size is inf"),
+        ({"stage": 3, "stage3_max_live_parameters": [1]}, "max_live_parameters is [1]"),
+        ({"stage": 2, "overlap_comm": []}, "overlap_comm is []"),
+        ({"stage": 3, "offload_param": "cpu"}, "offload_param is 'cpu'"),
+        ({"stage": 3, "offload_param": {"device": "gpu"}}, "offload_param.device is 'gpu'"),
+        ({"stage": 3, "offload_optimizer": {"device": []}}, "offload_optimizer.device is []"),
+    ],
+)
+def test_what_deepspeed_does_not_take_is_named(zero: Any, said: str) -> None:
+    with pytest.raises(LauncherError, match="deepspeed: ") as caught:
+        read({"deepspeed": {"zero_optimization": zero}}, gpus=2)
+    assert said in caught.value.message
+    assert caught.value.exit_code == 1
+
+
+def test_deepspeed_reads_numbers_and_switches_as_pydantic_does() -> None:
+    zero = {"stage": 2, "reduce_bucket_size": 5e8, "allgather_bucket_size": "1000"}
+    found = read({"deepspeed": {"zero_optimization": {**zero, "overlap_comm": "no"}}}, gpus=2)
+    assert (found.sharding.reduce_bucket, found.sharding.allgather_bucket) == (500_000_000, 1000)
+    assert not found.sharding.overlap
+    assert read({"deepspeed": {"zero_optimization": {"stage": 3}}}, gpus=2).sharding.overlap
+    auto = {"zero_optimization": {"stage": 3, "overlap_comm": "auto", "offload_param": None}}
+    assert read({"deepspeed": auto}, gpus=2).sharding.overlap
+
+
+@pytest.mark.parametrize("key", ["cpu_offload", "cpu_offload_param"])
+def test_old_names_of_offloading_are_no_blanks(key: str) -> None:
+    found = read({"deepspeed": {"zero_optimization": {"stage": 3, key: True}}}, gpus=2).sharding
+    assert (found.offload_optimizer, found.offload_parameters) == (
+        key == "cpu_offload",
+        key == "cpu_offload_param",
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"fsdp_config": 3}, "fsdp_config is 3"),
+        ({"fsdp_config": [1]}, "fsdp_config is [1]"),
+        ({"fsdp_config": "full_shard"}, "fsdp_config is 'full_shard'"),
+        ({"fsdp_version": [2], "fsdp_config": {}, "fsdp": ["x"]}, "fsdp_version is [2]"),
+        ({"fsdp_version": 2, "fsdp_config": {"offload_params": "x"}}, "offload_params is 'x'"),
+        (
+            {"fsdp_version": 2, "fsdp_config": {"reshard_after_forward": []}},
+            "reshard_after_forward is []",
+        ),
+    ],
+)
+def test_odd_fsdp_settings_are_named(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(LauncherError) as caught:
+        read(settings, gpus=2)
+    assert said in caught.value.message
+
+
+ODD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["auto", "5e8", "3", "cpu", "none", "yes", "", "x"])
+    | st.sampled_from([0, 1, 2, 3]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["device", "stage", "x"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+ZERO = st.dictionaries(
+    st.sampled_from(
+        [
+            "stage",
+            "reduce_bucket_size",
+            "allgather_bucket_size",
+            "overlap_comm",
+            "stage3_max_live_parameters",
+            "stage3_prefetch_bucket_size",
+            "sub_group_size",
+            "offload_optimizer",
+            "offload_param",
+            "cpu_offload",
+        ]
+    ),
+    ODD,
+)
+FSDP = st.dictionaries(
+    st.sampled_from(
+        ["fsdp_version", "version", "reshard_after_forward", "offload_params", "state_dict_type"]
+    ),
+    ODD,
+)
+
+
+@given(
+    settings=st.fixed_dictionaries({"deepspeed": st.fixed_dictionaries({"zero_optimization": ODD})})
+    | ZERO.map(lambda zero: {"deepspeed": {"zero_optimization": {"stage": 3, **zero}}})
+    | ODD.map(lambda value: {"deepspeed": value})
+    | st.fixed_dictionaries({"fsdp_config": FSDP | ODD, "fsdp_version": ODD | st.just(2)})
+    | st.fixed_dictionaries({"fsdp_config": ODD, "fsdp": ODD})
+)
+def test_whatever_spreads_a_run_gives_a_job_or_an_error_of_ours(settings: dict[str, Any]) -> None:
+    with contextlib.suppress(LauncherError):
+        assert memory(read(settings, gpus=2)).allocated > 0
