@@ -16,7 +16,7 @@ from launcher import hardware, history, models
 from launcher import recipe as recipes
 from launcher.cli import plan_data as data
 from launcher.cli import plan_panel as panel
-from launcher.cli.console import next_commands, say, show, show_problems
+from launcher.cli.console import next_commands, say, show, show_problems, typed
 from launcher.diagnostics import LauncherError, has_errors
 from launcher.plan import choose, fit
 from launcher.plan.check import BEYOND_CONTEXT, check
@@ -134,7 +134,8 @@ class View:
 
     def past(self) -> list[history.PastRun]:
         """Return the last real runs of the recipe."""
-        return history.last(runs_root(os.environ, None), self.forecast.recipe.name)
+        recipe = self.forecast.recipe
+        return history.last(runs_root(os.environ, None), recipe.name, settings=recipe.settings)
 
 
 def _check(options: Options) -> None:
@@ -155,11 +156,11 @@ def _check(options: Options) -> None:
 
 def _again(name: str, overrides: tuple[str, ...], options: Options) -> str:
     """Return the same command with --fit."""
-    words = ["axr", "plan", name, *overrides]
+    words = [typed(name), shlex.join(overrides)] if overrides else [typed(name)]
     for flag, value in (("--gpu", options.gpu), ("--gpus", options.gpus), ("--rows", options.rows)):
-        words += [flag, str(value)] if value else []
-    words += ["--nodes", str(options.nodes)] if options.nodes > 1 else []
-    return shlex.join([*words, "--fit"])
+        words += [f"{flag} {shlex.quote(str(value))}"] if value else []
+    words += [f"--nodes {options.nodes}"] if options.nodes > 1 else []
+    return f"axr plan {' '.join(words)} --fit"
 
 
 def _on(recipe: Recipe, gpu: str | None) -> Recipe:
@@ -203,7 +204,7 @@ def _machine(recipe: Recipe, options: Options) -> Hardware:
 def _show(view: View, options: Options) -> None:
     found = view.forecast
     title = found.recipe.block.get("title", found.recipe.name)
-    show(click.style(f"{title}: {found.hardware}", bold=True))
+    show(f"{title}: {found.hardware}", bold=True)
     proposals, ways = view.proposals(options.fit), view.ways()
     lines = [
         *panel.memory_lines(found),
@@ -241,7 +242,7 @@ def _compare(recipe: Recipe, facts: models.ModelFacts, known: Rows | None, optio
         show(line)
     if not found:
         say("no machine that is known here is large enough", fg="red")
-        next_commands(f"axr plan {shlex.quote(recipe.file)} --gpu a100-80gb --fit")
+        next_commands(f"axr plan {typed(recipe.file)} --gpu a100-80gb --fit")
     return 0 if found else 1
 
 

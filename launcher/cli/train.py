@@ -16,7 +16,7 @@ from launcher import node as nodes
 from launcher import preflight, runs
 from launcher import recipe as recipes
 from launcher.cli import plan_panel as panel
-from launcher.cli.console import next_commands, say, show_problems
+from launcher.cli.console import next_commands, plain, say, show_problems, typed
 from launcher.cli.outlook import Outlook, outlook
 from launcher.diagnostics import Diagnostic, LauncherError, has_errors
 from launcher.launch import Launch
@@ -195,7 +195,7 @@ def _require_stack() -> None:
 
 def _describe(recipe: Recipe, launch: Launch, machine: str, view: Outlook) -> None:
     say(str(recipe.block.get("title", recipe.name)), bold=True)
-    say(f"  model    {launch.resolved.get('base_model')}")
+    say(f"  model    {plain(str(launch.resolved.get('base_model')))}")
     say(f"  machine  {machine}, {launch.world_size} process{'es' * (launch.world_size > 1)}")
     say(f"  run      {launch.folder.root}")
     say(f"  plan     {panel.sentence(view.forecast) if view.forecast else view.why}")
@@ -210,4 +210,4 @@ def _report_end(launch: Launch, code: int) -> None:
         return
     how = f"stopped by signal {code - 128}" if code > 128 else f"failed with exit code {code}"
     say(f"the training {how}; all that it said is in {folder.log}", fg="red", bold=True)
-    next_commands(f"tail -n 50 {folder.log}")
+    next_commands(f"tail -n 50 {typed(str(folder.log))}")

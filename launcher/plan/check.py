@@ -49,7 +49,8 @@ def _memory(forecast: Forecast) -> Iterator[Diagnostic]:
     span = recipe.key_span("micro_batch_size")
     need = (memory.allocated + memory.context) / GIB
     fact = f"the run takes {need:.1f} GiB at its peak, a {card.name} has {card.memory:.1f}"
-    words = [recipe.file, *recipe.overrides, "--gpu", card.name]
+    file = f"./{recipe.file}" if recipe.file.startswith("-") else recipe.file
+    words = [file, *recipe.overrides, "--gpu", card.name]
     hint = f"axr plan {shlex.join(words)} --gpus {forecast.hardware.gpus} --fit"
     match forecast.verdict:
         case Verdict.NO:
