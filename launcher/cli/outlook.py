@@ -11,8 +11,8 @@ from launcher.diagnostics import LauncherError
 from launcher.hardware import Gpu
 from launcher.node import Machine, Node
 from launcher.plan import choose
+from launcher.plan.data.rows import rows
 from launcher.plan.forecast import Forecast, Hardware
-from launcher.plan.rows import rows
 from launcher.plan.variants import Variant
 from launcher.recipe import BLOCK, Recipe
 

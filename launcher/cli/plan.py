@@ -21,10 +21,10 @@ from launcher.diagnostics import LauncherError, has_errors
 from launcher.plan import choose, fit
 from launcher.plan.check import BEYOND_CONTEXT, check
 from launcher.plan.compare import offers
+from launcher.plan.data.rows import Rows, rows
 from launcher.plan.forecast import Forecast, Hardware
 from launcher.plan.memory import Verdict
 from launcher.plan.prices import Price, prices
-from launcher.plan.rows import Rows, rows
 from launcher.recipe import BLOCK, Recipe
 from launcher.rules.batch import whole
 from launcher.runs import runs_root
@@ -248,7 +248,7 @@ def _compare(recipe: Recipe, facts: models.ModelFacts, known: Rows | None, optio
 
 def _dry_run(found: Forecast, options: Options) -> None:
     """Print what the installed code allocates, beside what the formulas say."""
-    from launcher.plan import dryrun
+    from launcher.plan.dry import peaks as dryrun
 
     name = str(found.recipe.value.get("base_model"))
     revision = str(found.recipe.value.get("revision_of_model") or "main")

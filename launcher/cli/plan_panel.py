@@ -11,11 +11,11 @@ from launcher.hardware import GIB
 from launcher.history import PastRun
 from launcher.plan.choose import Way, best, reason
 from launcher.plan.compare import Offer
+from launcher.plan.data.rows import Rows
 from launcher.plan.fit import Saving
 from launcher.plan.forecast import Forecast
 from launcher.plan.memory import MARGIN, Phase, Verdict
 from launcher.plan.prices import START_MINUTES, Price
-from launcher.plan.rows import Rows
 from launcher.progress import duration
 
 WIDTH = 64  # characters of a bar: the whole card

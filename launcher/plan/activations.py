@@ -1,7 +1,7 @@
 """What the layers keep for the backward pass, and what is in flight beside it. Bytes per token.
 
 Read off the code that runs (transformers 5.16 models, PEFT 0.20, axolotl 0.19's and Liger's
-kernels) tensor by tensor; `launcher.plan.dryrun` runs that code on tensors without data, and
+kernels) tensor by tensor; `launcher.plan.dry.peaks` runs that code on tensors without data, and
 tests/plan/test_dryrun.py holds the two together.
 """
 

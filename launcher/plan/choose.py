@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from launcher.diagnostics import LauncherError
 from launcher.hardware import GIB
 from launcher.models import ModelFacts
+from launcher.plan.data.rows import Rows
 from launcher.plan.forecast import Forecast, Hardware, forecast
 from launcher.plan.job import Unplanned
 from launcher.plan.memory import Verdict
-from launcher.plan.rows import Rows
 from launcher.plan.variants import Variant, shardings
 from launcher.recipe import Recipe
 

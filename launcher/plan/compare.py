@@ -9,10 +9,10 @@ from launcher.diagnostics import LauncherError
 from launcher.hardware import GPUS
 from launcher.models import ModelFacts
 from launcher.plan.choose import Way, allowed, best, ways
+from launcher.plan.data.rows import Rows
 from launcher.plan.forecast import Hardware
 from launcher.plan.memory import Verdict
 from launcher.plan.prices import Price, prices
-from launcher.plan.rows import Rows
 from launcher.plan.variants import Variant, divided
 from launcher.recipe import Recipe
 

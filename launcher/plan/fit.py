@@ -8,9 +8,9 @@ from typing import Any
 
 from launcher.diagnostics import LauncherError
 from launcher.models import ModelFacts
+from launcher.plan.data.rows import Rows
 from launcher.plan.forecast import Forecast, Hardware, forecast
 from launcher.plan.memory import Verdict
-from launcher.plan.rows import Rows
 from launcher.plan.variants import Variant, savings, shardings
 from launcher.recipe import Recipe
 

@@ -8,13 +8,13 @@ from launcher.diagnostics import LauncherError
 from launcher.hardware import Gpu
 from launcher.models import ModelFacts
 from launcher.plan import reading
+from launcher.plan.data.rows import Rows
 from launcher.plan.disk import Disk, HostMemory, Saving, disk, host_memory
 from launcher.plan.job import Job
 from launcher.plan.length import Length, length
 from launcher.plan.links import Cluster
 from launcher.plan.memory import Memory, Verdict, memory
 from launcher.plan.prices import Price, cost
-from launcher.plan.rows import Rows
 from launcher.plan.speed import Speed, speed
 from launcher.recipe import Recipe
 from launcher.rules.batch import (

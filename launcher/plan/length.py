@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from launcher.plan import schedule
+from launcher.plan.data.rows import Rows
 from launcher.plan.job import Job
-from launcher.plan.rows import Rows
 from launcher.recipe import Recipe
 from launcher.rules.rule import number
 from launcher.schema.validator import is_on

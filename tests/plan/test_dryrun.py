@@ -14,7 +14,7 @@ import pytest
 from launcher.diagnostics import LauncherError
 from launcher.models import find
 from launcher.models.find import shipped
-from launcher.plan import dryrun
+from launcher.plan.dry import peaks as dryrun
 from launcher.plan.job import (
     Adapter,
     Attention,

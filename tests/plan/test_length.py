@@ -14,8 +14,8 @@ import yaml
 
 from launcher import models
 from launcher.plan import reading
+from launcher.plan.data.rows import Rows, rows
 from launcher.plan.length import FILLED, expected_longest, length
-from launcher.plan.rows import Rows, rows
 from launcher.recipe import Recipe, from_document
 from launcher.source import parse
 

@@ -19,9 +19,9 @@ from launcher.hardware import GIB
 from launcher.plan import choose, fit
 from launcher.plan.check import check
 from launcher.plan.compare import offers
+from launcher.plan.data.rows import rows
 from launcher.plan.forecast import Forecast, Hardware, forecast
 from launcher.plan.memory import Verdict
-from launcher.plan.rows import rows
 from launcher.plan.variants import BLOCKS, divided, savings, shardings
 from launcher.recipe import Recipe
 

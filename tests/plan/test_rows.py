@@ -13,10 +13,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launcher.plan import datafiles, lengths
-from launcher.plan.datafiles import spread, table
-from launcher.plan.lengths import ENDS, OPENING, TURN
-from launcher.plan.rows import Rows, rows
+from launcher.plan.data import files as datafiles
+from launcher.plan.data import lengths
+from launcher.plan.data.files import spread, table
+from launcher.plan.data.lengths import ENDS, OPENING, TURN
+from launcher.plan.data.rows import Rows, rows
 from launcher.recipe import Recipe, from_document
 from launcher.source import parse
 

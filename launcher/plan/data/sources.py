@@ -15,7 +15,7 @@ import yaml
 
 from launcher import hub_cache
 from launcher.files import exists
-from launcher.plan.datafiles import FAULTS, Row, Table, table
+from launcher.plan.data.files import FAULTS, Row, Table, table
 from launcher.recipe import Recipe, located, pack_folder
 
 TABLE = "datasets.tsv"  # in the pack's folder `schemas`: path, rows, source

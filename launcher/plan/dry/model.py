@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
-from launcher.plan.fake_layers import attention, kernels, materialize, quantize
+from launcher.plan.dry.layers import attention, kernels, materialize, quantize
 
 BLOCK = 512  # bytes: torch's CUDA allocator rounds up to it
 NAME = "axr_plan"

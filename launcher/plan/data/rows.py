@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from launcher.plan.datafiles import Row
-from launcher.plan.lengths import Part, measure
-from launcher.plan.sources import Found, find
+from launcher.plan.data.files import Row
+from launcher.plan.data.lengths import Part, measure
+from launcher.plan.data.sources import Found, find
 from launcher.recipe import Recipe
 from launcher.rules.rule import number
 

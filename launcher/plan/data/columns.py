@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from launcher.plan.datafiles import Row
-from launcher.plan.texts import (
+from launcher.plan.data.files import Row
+from launcher.plan.data.texts import (
     Missing,
     Reading,
     Texts,

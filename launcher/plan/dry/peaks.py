@@ -1,8 +1,8 @@
 """The real model code on tensors without data: what the installed stack allocates in a step.
 
-The child (``python -m launcher.plan.dryrun``) reads jobs as JSON, builds each model of its config
-under torch's FakeTensorMode on the CPU, applies PEFT, runs transformers' forward and loss or TRL's
-log-probabilities, the backward pass and the optimizer step, and counts the storages that live. It
+The child (``python -m launcher.plan.dry.peaks``) reads jobs as JSON, builds each model of its
+config under torch's FakeTensorMode on the CPU, applies PEFT, runs transformers' forward and loss or
+TRL's log-probabilities, the backward pass and the optimizer step, and counts living storages. It
 needs no weights and no GPU. Stand-ins only for what a GPU does inside one kernel: attention keeps
 what FlashAttention keeps, and 4-bit layers are bitsandbytes' own over packed weights without
 data. Not seen: memory inside kernels, sharding, buckets.
@@ -46,7 +46,7 @@ def peaks(jobs: Sequence[tuple[Job, Mapping[str, Any]]]) -> list[Peaks]:
     asked = [_request(job, config) for job, config in jobs]
     environ = {**os.environ, "AXOLOTL_DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "launcher.plan.dryrun"],
+        [sys.executable, "-W", "ignore", "-m", "launcher.plan.dry.peaks"],
         input=json.dumps(asked),
         capture_output=True,
         text=True,
@@ -114,13 +114,13 @@ def _cannot(job: Job) -> str:
 
 
 def _main() -> None:
-    from launcher.plan import fake
+    from launcher.plan.dry import model
 
     answer, sys.stdout = sys.stdout, sys.stderr  # the libraries print; the answer stays clean
     asked = json.load(sys.stdin)
     # axolotl's kernels patch the model's classes for good: those that want them come last
     order = sorted(range(len(asked)), key=lambda index: bool(asked[index]["kernels"]))
-    found = {index: fake.step(asked[index]) for index in order}
+    found = {index: model.step(asked[index]) for index in order}
     json.dump([found[index] for index in range(len(asked))], answer)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from launcher import facts, hub_cache
 from launcher.files import is_file
-from launcher.plan.columns import reading
-from launcher.plan.datafiles import FAULTS, Row, Table, spread
-from launcher.plan.texts import Reading, Texts
+from launcher.plan.data.columns import reading
+from launcher.plan.data.files import FAULTS, Row, Table, spread
+from launcher.plan.data.texts import Reading, Texts
 from launcher.recipe import Recipe, located
 
 MAX_MEASURED = 20_000  # rows, over all entries

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.plan.datafiles import Row
+from launcher.plan.data.files import Row
 
 CONTENT = ("content", "reasoning_content")  # of a message, as chat_template.py maps them
 

@@ -1,0 +1,1 @@
+"""The dry run: the installed model code on tensors without data."""
