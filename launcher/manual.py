@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from launcher import cpu, facts, hazards, preflight, source
 from launcher.diagnostics import Code
 from launcher.plan import check as plan_check
+from launcher.recipe import load, shipped
 from launcher.rules import RULES
+from launcher.rules.rule import scientific
 from launcher.schema import check
 from launcher.schema.validator import schema
 from launcher.schema.wording import either, expected
@@ -78,6 +81,7 @@ def key_page(key: str, node: Mapping[str, Any]) -> str:
         plugin = facts.load().plugins.get(integration)
         lines.append(f"  needs    plugins: [{plugin.full_name if plugin else integration}]")
     lines += [f"  {label:<8} {text}" for label, text in _readers(key)]
+    lines += [f"  example  {text}" for text in islice(_examples(key), 1)]
     words = node.get("description") or node.get("help") or ""
     return "\n".join([*lines, *(["", *textwrap.wrap(words, WIDTH)] if words else [])])
 
@@ -86,14 +90,30 @@ def _readers(key: str) -> Iterator[tuple[str, str]]:
     """Yield which methods ignore a key, and what axolotl says of one that it has removed."""
     known = facts.load()
     ignoring = sorted(method for method in known.methods if known.ignores(method, key))
-    if len(ignoring) == len(known.methods):
+    reading = ["sft" if one == facts.SUPERVISED else one for one in known.methods - {*ignoring}]
+    if not reading:
         yield "ignored", "by all methods"
-    elif ignoring:
-        yield "ignored", f"under {', '.join(ignoring)}"
+    elif "." not in key:
+        yield "read by", ", ".join(sorted(reading)) if ignoring else "all methods"
     for removed in known.removed:
         within = f"{removed.within}." if removed.within else ""
         if f"{within}{removed.key}" == key and removed.value is None:
             yield ("removed" if removed.outcome == "error" else "old"), removed.words
+
+
+def _examples(key: str) -> Iterator[str]:
+    """Yield how the shipped recipes write a key: plain values, with the recipe's name."""
+    top, _, inner = key.partition(".")
+    for path in shipped():
+        given = load(path).value.get(top)
+        entry = given[0] if isinstance(given, list) and given else given
+        value = entry.get(inner) if inner and isinstance(entry, dict) else None if inner else given
+        if isinstance(value, (bool, int, float, str)) and len(str(value)) <= WIDTH // 2:
+            plain = str(value)
+            if isinstance(value, float) and 0 < abs(value) < 1e-3:
+                plain = scientific(value)
+            shown = plain.lower() if isinstance(value, bool) else plain
+            yield f"{inner or top}: {shown} ({path.stem})"
 
 
 def markdown() -> str:
