@@ -17,7 +17,7 @@ settings.register_profile("axr", deadline=None)
 settings.load_profile("axr")
 
 # What a person has set must not change what the tests see.
-PRIVATE = ("AXR_", "HF_", "WANDB_", "COMET_", "FORCE_COLOR", "NO_COLOR")
+PRIVATE = ("AXR_", "XDG_", "HF_", "WANDB_", "COMET_", "FORCE_COLOR", "NO_COLOR")
 
 
 class Golden(Protocol):
