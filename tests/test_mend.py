@@ -52,6 +52,12 @@ LAYOUTS = {
         None,
         "test_datasets:\n  - path: a/b\n    split: test\n    type: alpaca\neval_steps: 1\n",
     ),
+    "an entry between others, indented": (
+        "test_datasets:\n  - path: a/b\n    qqq: 1 # gone\n    split: test\n    type: alpaca\n"
+        "eval_steps: 1\n",
+        None,
+        "test_datasets:\n  - path: a/b\n    split: test\n    type: alpaca\neval_steps: 1\n",
+    ),
     "in braces": ("lr_scheduler_kwargs: {}\nwandb_project: {a: 1}\n", None, None),
     "the middle of braces": (
         "test_datasets: [{path: a/b, qqq: 1, type: alpaca, split: test}]\neval_steps: 1\n",

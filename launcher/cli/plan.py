@@ -101,10 +101,12 @@ def plan(name: str, overrides: tuple[str, ...], **given: Any) -> int:
         show(json.dumps(_data(view, options)))
     else:
         _show(view, options)
-        if found.verdict is not Verdict.OK and not options.fit:
-            next_commands(_again(name, overrides, options))
     if options.dry_run_memory:
         _dry_run(found, options)
+    fits = found.verdict is Verdict.OK
+    # What --fit prints is to be written into the recipe; train starts one node.
+    if not options.as_json and (options.nodes == 1 if fits else not options.fit):
+        next_commands(_next(name, overrides, options, found.verdict))
     return 1 if found.verdict is Verdict.NO else 0
 
 
@@ -154,9 +156,12 @@ def _check(options: Options) -> None:
         raise LauncherError(fact, "for example --price a100-80gb=1.79", exit_code=2)
 
 
-def _again(name: str, overrides: tuple[str, ...], options: Options) -> str:
-    """Return the same command with --fit."""
-    words = [typed(name), shlex.join(overrides)] if overrides else [typed(name)]
+def _next(name: str, overrides: tuple[str, ...], options: Options, verdict: Verdict) -> str:
+    """Return what to type next: what would be started, or what makes it fit."""
+    words = [typed(name), *([shlex.join(overrides)] if overrides else ())]
+    if verdict is Verdict.OK:
+        gpus = [f"--gpus {options.gpus}"] if options.gpus else []
+        return f"axr train {' '.join([*words, *gpus])} --dry-run"
     for flag, value in (("--gpu", options.gpu), ("--gpus", options.gpus), ("--rows", options.rows)):
         words += [f"{flag} {shlex.quote(str(value))}"] if value else []
     words += [f"--nodes {options.nodes}"] if options.nodes > 1 else []
@@ -240,9 +245,14 @@ def _compare(recipe: Recipe, facts: models.ModelFacts, known: Rows | None, optio
         return 0 if found else 1
     for line in panel.offer_lines(found):
         show(line)
-    if not found:
+    words = [typed(recipe.file), *([shlex.join(recipe.overrides)] if recipe.overrides else ())]
+    if found:
+        best = found[0].hardware
+        words += [f"--gpu {best.gpu.name} --gpus {best.world}"]
+        next_commands(f"axr plan {' '.join([*words, *map(shlex.quote, found[0].batch.pairs)])}")
+    else:
         say("no machine that is known here is large enough", fg="red")
-        next_commands(f"axr plan {typed(recipe.file)} --gpu a100-80gb --fit")
+        next_commands(f"axr plan {' '.join(words)} --gpu a100-80gb --fit")
     return 0 if found else 1
 
 

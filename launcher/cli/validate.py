@@ -73,10 +73,10 @@ def validate(paths: tuple[str, ...], **given: Any) -> int:
     for file in named:
         first.setdefault(file.resolve(), file)
     files = list(first.values())
-    if options.fix or options.diff:
-        changed = _mend(files, options)
-        if options.diff:
-            return 1 if changed else 0
+    if options.diff:
+        return _preview(paths, files, options)
+    if options.fix:
+        _mend(files, options)
     loaded = [recipes.load(file) for file in files]
     found: Iterable[list[Diagnostic]] = map(check, loaded)
     if options.upstream:
@@ -122,6 +122,15 @@ def _files(path: str) -> list[Path]:
     if not found:
         raise LauncherError(f'no recipe in "{path}"', exit_code=2)
     return found
+
+
+def _preview(paths: tuple[str, ...], files: list[Path], options: Options) -> int:
+    """Print what --fix would change, and the command that does; return the exit code."""
+    changed = _mend(files, options)
+    if changed and paths:
+        unsafe = " --unsafe-fixes" if options.unsafe_fixes else ""
+        next_commands(f"axr validate {typed(*paths)} --fix{unsafe}")
+    return 1 if changed else 0
 
 
 def _mend(files: list[Path], options: Options) -> int:

@@ -60,7 +60,7 @@ def length(recipe: Recipe, job: Job, rows: Rows | None) -> Length:
     multiple = _multiple(recipe, job)
     if found and not job.packed:
         sizes = tuple(-(-one // multiple) * multiple for one in found)
-        padded = job.rows * _expected(sizes, job.micro_batch)
+        padded = job.rows * expected_longest(sizes, job.micro_batch)
     count = _rows(job, rows, found)
     steps = _steps(recipe, count, job) if count is not None else _most(recipe)
     epochs = _epochs(recipe, steps, count, job)
@@ -115,15 +115,11 @@ def _pieces(tokens: int, limit: int, shortest: float) -> list[int]:
     return [limit] * whole + ([rest] if rest >= shortest else [])
 
 
-def expected_longest(lengths: Sequence[int], rows: int) -> float:
+@lru_cache(maxsize=64)  # many variants of a recipe are compared on the same rows
+def expected_longest(lengths: tuple[int, ...], rows: int) -> float:
     """Return the mean length of the longest of so many rows drawn at random: what a batch is padded
     to. The i-th of n sorted lengths is the longest with probability (i/n)^rows - ((i-1)/n)^rows.
     """
-    return _expected(tuple(lengths), rows)
-
-
-@lru_cache(maxsize=64)  # many variants of a recipe are compared on the same rows
-def _expected(lengths: tuple[int, ...], rows: int) -> float:
     ordered, n = sorted(lengths), len(lengths)
     return sum(
         one * ((i / n) ** rows - ((i - 1) / n) ** rows) for i, one in enumerate(ordered, start=1)

@@ -53,6 +53,11 @@ class Variant:
         new = {key: value for key, value in self.settings.items() if value is not None}
         return replace(recipe, value={**kept, **new})
 
+    @property
+    def pairs(self) -> list[str]:
+        """The change as ``key=value`` for the command line, where its values are plain."""
+        return [f"{key}={value}" for key, value in self.settings.items()]
+
     def allowed(self, recipe: Recipe) -> bool:
         """Return whether the checks find no error in the changed recipe."""
         return not has_errors(validate(self.applied(recipe)))

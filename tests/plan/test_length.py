@@ -153,7 +153,7 @@ def test_measured_lengths_replace_the_bound() -> None:
     found = counted(given)
     assert found.measured
     assert found.longest == 320  # the row over sequence_len is dropped, the rest padded to 64
-    assert found.padded == pytest.approx(2 * expected_longest([128, 256, 320], 2))
+    assert found.padded == pytest.approx(2 * expected_longest((128, 256, 320), 2))
     assert counted(given, pad_to_sequence_len=False).longest == 300
     assert counted(given, pad_to_sequence_len=True).padded == 2 * 512
     packed = counted(Rows(1000, "", lengths=(128,) * 10), sample_packing=True, num_epochs=1)
@@ -161,7 +161,7 @@ def test_measured_lengths_replace_the_bound() -> None:
 
 
 def test_expected_longest_is_the_mean_of_many_draws() -> None:
-    lengths = [random.Random(1).randint(1, 500) for _ in range(200)]
+    lengths = tuple(random.Random(1).randint(1, 500) for _ in range(200))
     draw = random.Random(2)
     seen = [max(draw.choices(lengths, k=4)) for _ in range(20_000)]
     assert expected_longest(lengths, 4) == pytest.approx(sum(seen) / len(seen), rel=0.01)
@@ -208,7 +208,7 @@ def test_a_completion_is_cut_into_rows() -> None:
 def test_a_sample_leaves_the_longest_a_bound() -> None:
     found = counted(Rows(900, "", lengths=(64, 128), complete=False))
     assert (found.measured, found.complete, found.longest) == (True, False, 512)
-    assert found.padded == pytest.approx(2 * expected_longest([64, 128], 2))
+    assert found.padded == pytest.approx(2 * expected_longest((64, 128), 2))
 
 
 @pytest.mark.parametrize(

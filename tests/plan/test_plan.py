@@ -185,6 +185,30 @@ def test_a_whole_machine_is_paid_for() -> None:
     one = next(o for o in found if o.hardware == machine("a100-40gb", 1))
     assert one.price is not None
     assert one.price.gpus == 1  # AWS has a lower price a GPU, for eight of them
+    eight = next(o for o in found if o.hardware == machine("a100-40gb", 8))
+    assert eight.price is not None
+    assert eight.price.gpus == 8
+
+
+@pytest.mark.parametrize(
+    ("args", "following"),
+    [
+        (("qwen25-dpo",), "axr train qwen25-dpo --dry-run"),
+        (("qwen25-dpo", "seed=7"), "axr train qwen25-dpo seed=7 --dry-run"),
+        (
+            ("qwen25-dpo", "--gpu", "l4", "--rows", "9"),
+            "axr plan qwen25-dpo --gpu l4 --rows 9 --fit",
+        ),
+    ],
+)
+def test_what_to_type_next(args: tuple[str, ...], following: str, axr: Axr) -> None:
+    assert axr("plan", *args).stderr.strip().endswith(f"next: {following}")
+
+
+def test_the_cheapest_offer_is_what_to_type_next(axr: Axr) -> None:
+    typed = axr("plan", "llama31-sft-lora", "--compare").stderr.partition("next: axr ")[2].split()
+    done = axr(*typed, "--json")
+    assert json.loads(done.stdout)["verdict"] == "OK", done.stderr
 
 
 def test_the_batch_is_divided_by_a_smaller_micro_batch_or_not_at_all() -> None:

@@ -152,12 +152,10 @@ def _library() -> Iterator[None]:
     """
     try:
         yield
-    except Exception as problem:
-        raise _Broken from problem
     except BaseException as problem:
-        if type(problem).__name__ != "PanicException":
-            raise
-        raise _Broken from problem
+        if isinstance(problem, Exception) or type(problem).__name__ == "PanicException":
+            raise _Broken from problem
+        raise
 
 
 def _tokenizer(recipe: Recipe, environ: Mapping[str, str]) -> Any:
