@@ -77,7 +77,7 @@ _MARKUP = {
     "<|start_header_id|>user<|end_header_id|>\n\n<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\n<|eot_id|>",
 }
-_PAIRS = {
+PAIRS = {
     "default": (
         "system? prompt|input|question|instruction",
         "chosen|chosen_response rejected|rejected_response",
@@ -121,7 +121,7 @@ def _preference(recipe: Recipe, entry: Row, kind: Any) -> Reading | None:
     if name in ("passthrough", "passthrough.default"):
         return Reading(columns("prompt", "chosen rejected"))
     module, _, function = name.partition(".")
-    found = _PAIRS.get(function or "default")
+    found = PAIRS.get(function or "default")
     if found is None or module not in _MARKUP:
         return None
     return Reading(columns(*found), _MARKUP[module])

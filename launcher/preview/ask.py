@@ -1,0 +1,187 @@
+"""Asks the child that renders rows, and where the model's tokenizer is to come from."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from http.client import HTTPException
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, build_opener
+
+from launcher import hub_cache, models, upstream
+from launcher.diagnostics import LauncherError
+from launcher.files import is_folder
+from launcher.models.find import ENDPOINT
+from launcher.preview.rendering import Rendering, rendering
+from launcher.recipe import Recipe, located
+from launcher.redact import redact
+
+LIMIT = 600.0  # seconds for a question: the imports, a download of a tokenizer, 200 long rows
+WAIT = 4.0  # seconds for the Hub to say anything at all
+FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The rows of one dataset entry that are looked at: ``key`` and ``index`` say which entry."""
+
+    key: str
+    index: int
+    rows: Sequence[Mapping[str, Any]]
+
+
+def offline(recipe: Recipe, environ: Mapping[str, str]) -> bool:
+    """Return whether the child shall do without a network: the tokenizer is here, or the Hub does
+    not answer.
+    """
+    name = tokenizer_name(recipe)
+    if is_folder(located(name)) or environ.get("HF_HUB_OFFLINE") == "1":
+        return True
+    revision = str(recipe.value.get("revision_of_model") or "main")
+    cached = (
+        hub_cache.find("models", name, file, environ, revision=revision)
+        for file in ("config.json", *FILES)
+    )
+    return (next(cached) is not None and any(cached)) or not reachable(environ)
+
+
+def tokenizer_name(recipe: Recipe) -> str:
+    """Return the model, or the folder, whose tokenizer is used."""
+    return str(recipe.value.get("tokenizer_config") or recipe.value.get("base_model"))
+
+
+def reachable(environ: Mapping[str, str]) -> bool:
+    """Return whether the Hub answers at all."""
+    endpoint = environ.get("HF_ENDPOINT") or ENDPOINT
+    try:
+        build_opener().open(Request(endpoint, method="HEAD"), timeout=WAIT).close()
+    except HTTPError as problem:
+        problem.close()
+    except (OSError, HTTPException, ValueError):
+        return False
+    return True
+
+
+def installed() -> str:
+    """Return why rows cannot be rendered here; nothing where they can."""
+    if not find_spec("axolotl"):
+        return "axolotl is not installed here"
+    return ""
+
+
+class Renderer:
+    """A child process that renders the rows of one recipe after another."""
+
+    def __init__(self, environ: Mapping[str, str], *, offline: bool) -> None:
+        quiet = {"AXOLOTL_DO_NOT_TRACK": "1", "CUDA_VISIBLE_DEVICES": "", "WORLD_SIZE": "1"}
+        network = {"HF_HUB_OFFLINE": "1"} if offline else {"HF_HUB_DOWNLOAD_TIMEOUT": "10"}
+        self._errors = tempfile.TemporaryFile()
+        self._folder = tempfile.TemporaryDirectory(prefix="axr-preview-")
+        self._child = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "launcher.preview.render"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**environ, **quiet, **network},
+            text=True,
+            encoding="utf-8",
+        )
+        self._asked = 0
+
+    def __enter__(self) -> Renderer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._child.kill()
+        self._child.wait()
+        for stream in (self._child.stdin, self._child.stdout, self._errors):
+            if stream:
+                stream.close()
+        self._folder.cleanup()
+
+    def ask(
+        self,
+        recipe: Recipe,
+        samples: Sequence[Sampled],
+        *,
+        draw: int,
+        told: Callable[[int], None] = lambda rows: None,
+    ) -> Rendering:
+        """Return the rows as axolotl renders them; of the first ``draw`` of an entry the tokens,
+        too. ``told`` hears how many are done.
+
+        Raises ``LauncherError`` where axolotl refuses the recipe, or breaks.
+        """
+        self._asked += 1
+        question = _question(recipe, samples) | {
+            "draw": draw,
+            "folder": str(Path(self._folder.name) / str(self._asked)),
+        }
+        timer = threading.Timer(LIMIT, self._child.kill)
+        timer.start()
+        try:
+            return self._answer(question, told)
+        finally:
+            timer.cancel()
+
+    def _answer(self, question: Mapping[str, Any], told: Callable[[int], None]) -> Rendering:
+        assert self._child.stdin
+        assert self._child.stdout
+        try:
+            self._child.stdin.write(json.dumps(question, default=str) + "\n")
+            self._child.stdin.flush()
+        except OSError:
+            raise self._broken() from None
+        for line in self._child.stdout:
+            found = json.loads(line)
+            if "answer" in found:
+                return rendering(found["answer"])
+            if "refused" in found:
+                fact = f"axolotl refuses this recipe: {redact(found['refused'])}"
+                raise LauncherError(fact, "axr validate --upstream says where", exit_code=1)
+            told(found["rows"])
+        raise self._broken()
+
+    def _broken(self) -> LauncherError:
+        self._child.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().decode("utf-8", errors="replace").strip().split("\n")
+        return LauncherError(f"rendering through axolotl broke: {redact(lines[-1])}", "make setup")
+
+
+def _question(recipe: Recipe, samples: Sequence[Sampled]) -> dict[str, Any]:
+    asked = upstream.question(recipe)
+    return {
+        "config": asked.config,
+        "capabilities": upstream.capabilities(asked.gpu, asked.gpus),
+        "torch": upstream.TORCH,
+        "entries": [
+            {"key": one.key, "index": one.index, "rows": list(one.rows)} for one in samples
+        ],
+        "local": is_folder(located(tokenizer_name(recipe))),
+        "shape": _shape(recipe),
+    }
+
+
+def _shape(recipe: Recipe) -> dict[str, Any]:
+    """Return the config.json of the model as far as it is known here; else one of its kind."""
+    revision = str(recipe.value.get("revision_of_model") or "main")
+    try:
+        found, _ = models.config(str(recipe.value.get("base_model")), {}, revision=revision)
+    except LauncherError:
+        return {"model_type": "llama"}
+    return dict(found)
