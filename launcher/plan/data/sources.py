@@ -18,12 +18,12 @@ from launcher.files import exists
 from launcher.plan.data.files import FAULTS, Row, Table, table
 from launcher.recipe import Recipe, located, pack_folder
 
-TABLE = "datasets.tsv"  # in the pack's folder `schemas`: path, rows, source
+TABLE = "datasets.tsv"  # in the pack's folder `schemas`: path, rows, source, rows_file
 MAX_CARD = 4 * 2**20  # bytes of a dataset card
 # What the datasets library takes for a slice (arrow_reader.py, _SUB_SPEC_RE), with numbers that a
 # file can have. Of sums of slices and of percents cut otherwise the rows are not known.
 _BOUND = r"-?[0-9]{1,15}%?"
-_SLICE = re.compile(rf"(?P<split>\w+(\.\w+)*)(\[(?P<start>{_BOUND})?:(?P<stop>{_BOUND})?\])?")
+SLICE = re.compile(rf"(?P<split>\w+(\.\w+)*)(\[(?P<start>{_BOUND})?:(?P<stop>{_BOUND})?\])?")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def find(
         return None
     file = located(name)
     local = exists(file)
-    sliced = _SLICE.fullmatch(asked or ("train" if local else split))
+    sliced = SLICE.fullmatch(asked or ("train" if local else split))
     if sliced is None:
         return None
     part = sliced["split"]
@@ -126,4 +126,5 @@ def _splits(card: str, config: Any) -> Iterator[Row]:
 @lru_cache(maxsize=1)
 def _table() -> dict[str, int]:
     with (pack_folder("schemas") / TABLE).open(encoding="utf-8", newline="") as lines:
-        return {row["path"]: int(row["rows"]) for row in csv.DictReader(lines, delimiter="\t")}
+        table = csv.DictReader(lines, delimiter="\t")
+        return {row["path"]: int(row["rows"]) for row in table if row["rows"]}
