@@ -1,1 +1,1 @@
-"""What a model will see: rows as they are rendered, facts about them, and what is wrong with them."""
+"""What a model will see: rows as axolotl renders them, facts of them, and what is wrong."""

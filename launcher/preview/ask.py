@@ -8,35 +8,22 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from http.client import HTTPException
-from dataclasses import dataclass
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, build_opener
 
 from launcher import hub_cache, models, upstream
+from launcher.dataset.sample import Sample
 from launcher.diagnostics import LauncherError
 from launcher.files import is_folder
-from launcher.models.find import ENDPOINT
+from launcher.network import hub, unreachable
 from launcher.preview.rendering import Rendering, rendering
 from launcher.recipe import Recipe, located
 from launcher.redact import redact
 
 LIMIT = 600.0  # seconds for a question: the imports, a download of a tokenizer, 200 long rows
-WAIT = 4.0  # seconds for the Hub to say anything at all
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """The rows of one dataset entry that are looked at: ``key`` and ``index`` say which entry."""
-
-    key: str
-    index: int
-    rows: Sequence[Mapping[str, Any]]
 
 
 def offline(recipe: Recipe, environ: Mapping[str, str]) -> bool:
@@ -51,24 +38,12 @@ def offline(recipe: Recipe, environ: Mapping[str, str]) -> bool:
         hub_cache.find("models", name, file, environ, revision=revision)
         for file in ("config.json", *FILES)
     )
-    return (next(cached) is not None and any(cached)) or not reachable(environ)
+    return (next(cached) is not None and any(cached)) or bool(unreachable(hub(environ), environ))
 
 
 def tokenizer_name(recipe: Recipe) -> str:
     """Return the model, or the folder, whose tokenizer is used."""
     return str(recipe.value.get("tokenizer_config") or recipe.value.get("base_model"))
-
-
-def reachable(environ: Mapping[str, str]) -> bool:
-    """Return whether the Hub answers at all."""
-    endpoint = environ.get("HF_ENDPOINT") or ENDPOINT
-    try:
-        build_opener().open(Request(endpoint, method="HEAD"), timeout=WAIT).close()
-    except HTTPError as problem:
-        problem.close()
-    except (OSError, HTTPException, ValueError):
-        return False
-    return True
 
 
 def installed() -> str:
@@ -84,8 +59,9 @@ class Renderer:
     def __init__(self, environ: Mapping[str, str], *, offline: bool) -> None:
         quiet = {"AXOLOTL_DO_NOT_TRACK": "1", "CUDA_VISIBLE_DEVICES": "", "WORLD_SIZE": "1"}
         network = {"HF_HUB_OFFLINE": "1"} if offline else {"HF_HUB_DOWNLOAD_TIMEOUT": "10"}
-        self._errors = tempfile.TemporaryFile()
-        self._folder = tempfile.TemporaryDirectory(prefix="axr-preview-")
+        self._open = ExitStack()
+        self._errors = self._open.enter_context(tempfile.TemporaryFile())
+        self._folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="axr-preview-"))
         self._child = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "launcher.preview.render"],
             stdin=subprocess.PIPE,
@@ -98,25 +74,19 @@ class Renderer:
         self._asked = 0
 
     def __enter__(self) -> Renderer:
+        """Return itself: the child is there already."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *problem: object) -> None:
+        """End the child, and delete what it has written."""
         self._child.kill()
-        self._child.wait()
-        for stream in (self._child.stdin, self._child.stdout, self._errors):
-            if stream:
-                stream.close()
-        self._folder.cleanup()
+        self._child.communicate()
+        self._open.close()
 
     def ask(
         self,
         recipe: Recipe,
-        samples: Sequence[Sampled],
+        samples: Sequence[Sample],
         *,
         draw: int,
         told: Callable[[int], None] = lambda rows: None,
@@ -129,7 +99,7 @@ class Renderer:
         self._asked += 1
         question = _question(recipe, samples) | {
             "draw": draw,
-            "folder": str(Path(self._folder.name) / str(self._asked)),
+            "folder": str(Path(self._folder) / str(self._asked)),
         }
         timer = threading.Timer(LIMIT, self._child.kill)
         timer.start()
@@ -163,7 +133,7 @@ class Renderer:
         return LauncherError(f"rendering through axolotl broke: {redact(lines[-1])}", "make setup")
 
 
-def _question(recipe: Recipe, samples: Sequence[Sampled]) -> dict[str, Any]:
+def _question(recipe: Recipe, samples: Sequence[Sample]) -> dict[str, Any]:
     asked = upstream.question(recipe)
     return {
         "config": asked.config,

@@ -22,7 +22,9 @@ DEFAULT_ROLES = {  # chat_template.py, ChatTemplatePrompter
     "system": "system",
     "tool": "tool",
 }
-PAIR_ROLES = {name: name for name in ("user", "assistant", "system", "tool")}  # dpo/chat_template.py
+PAIR_ROLES = {
+    name: name for name in ("user", "assistant", "system", "tool")
+}  # dpo/chat_template.py
 
 
 @dataclass(frozen=True)

@@ -68,9 +68,7 @@ def _transform(
     return transform
 
 
-def _fitted(
-    cfg: Any, tokenizer: Any, sample: dict[str, Any]
-) -> tuple[dict[str, Any], bool, bool]:
+def _fitted(cfg: Any, tokenizer: Any, sample: dict[str, Any]) -> tuple[dict[str, Any], bool, bool]:
     """Return a sample as axolotl fits it to ``sequence_len``, whether it is kept, and whether it
     was cut.
     """

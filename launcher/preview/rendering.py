@@ -26,7 +26,7 @@ class Row:
     ``error``: what axolotl, or TRL, raises for it; then there is nothing else. ``texts``: what the
     prompt strategy wrote (prompt, chosen, rejected; one "text" without pairs). ``tokens``: of each
     text. ``lengths``: tokens of each sample that the row becomes, of a pair with its longer answer.
-    ``trained``: tokens that the loss counts. ``kept``: it is not dropped for its length. ``cut``: it
+    ``trained``: tokens that the loss counts. ``kept``: not dropped for its length. ``cut``: it
     loses its end. ``bos``: tokens of that kind at its start. ``end``: the special token after the
     last trained text, and whether it is trained, too. ``parts``: the pieces, of rows to be drawn.
     """
@@ -102,7 +102,9 @@ def rendering(answer: Mapping[str, Any]) -> Rendering:
         for one in answer["entries"]
     )
     told = answer["vocabulary"]
-    vocabulary = Vocabulary(**{**told, "grown": tuple(told["grown"]), "split": tuple(told["split"])})
+    vocabulary = Vocabulary(
+        **{**told, "grown": tuple(told["grown"]), "split": tuple(told["split"])}
+    )
     return Rendering(entries, vocabulary, answer["speed"], answer["processes"])
 
 

@@ -62,7 +62,7 @@ def _tokenizing(
     from axolotl.utils.data.wrappers import get_dataset_wrapper
 
     names = list(dict.fromkeys(name for row in entry["rows"] for name in row))
-    if READY <= set(names):
+    if set(names) >= READY:
         return lambda row: [row]
     if cfg.processor_type or cfg.reward_model or cfg.process_reward_model:
         raise Unknown("rows with pictures, and those of reward models, are not rendered")

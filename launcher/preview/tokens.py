@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from launcher.preview.render import Refused, words
 from launcher.recipe import Recipe
+from launcher.standin import tokenizer as stand_in
 
 # What looks like a special token: <|im_start|>, <start_of_turn>.
 SPECIAL = re.compile(r"<\|[A-Za-z0-9_.-]{1,40}\|>|<(?:start|end)_of_turn>")
@@ -58,13 +59,11 @@ def _loaded(cfg: Any) -> tuple[Any, str]:
 
 def _stand_in(cfg: Any, question: Mapping[str, Any]) -> None:
     """Let the config name a small tokenizer that is made of the rows' texts."""
-    from launcher.standin import tokenizer
-
     folder = Path(question["folder"]) / "tokenizer"
     folder.mkdir(parents=True, exist_ok=True)
     recipe = Recipe("preview", "preview", question["config"], {}, {})
-    texts = [text for entry in question["entries"] for text in strings(entry["rows"])]
-    tokenizer.write(folder, recipe, texts)
+    rows = [entry["rows"] for entry in question["entries"]]
+    stand_in.write(folder, recipe, stand_in.texts(rows))
     if not (folder / "config.json").exists():
         (folder / "config.json").write_text(json.dumps(question["shape"]), encoding="utf-8")
     cfg.base_model_config = cfg.tokenizer_config = str(folder)
@@ -104,25 +103,16 @@ def split(
         for token in SPECIAL.findall(text)
     }
     given = {
-        token for entry in asked for text in strings(entry["rows"]) for token in SPECIAL.findall(text)
+        token
+        for entry in asked
+        for text in stand_in.texts(entry["rows"])
+        for token in SPECIAL.findall(text)
     }
     return sorted(
         token
         for token in written - given
         if len(tokenizer.encode(token, add_special_tokens=False)) > 1
     )
-
-
-def strings(value: Any) -> Iterator[str]:
-    """Yield every text in a value, at any depth."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for child in value.values():
-            yield from strings(child)
-    elif isinstance(value, list):
-        for child in value:
-            yield from strings(child)
 
 
 def leading(ids: Sequence[int], token: int | None) -> int:
