@@ -11,6 +11,7 @@ from typing import Any
 from launcher import cpu, facts, hazards, preflight, source
 from launcher.diagnostics import Code
 from launcher.plan import check as plan_check
+from launcher.preview import raw, seen, vocabulary
 from launcher.recipe import load, shipped
 from launcher.rules import RULES
 from launcher.rules.rule import scientific
@@ -19,7 +20,18 @@ from launcher.schema.validator import schema
 from launcher.schema.wording import either, expected
 from launcher.upstream import place
 
-_MODULES = (source, hazards, check, place, plan_check, preflight, cpu)
+_MODULES = (
+    source,
+    hazards,
+    check,
+    place,
+    plan_check,
+    raw,
+    seen,
+    vocabulary,
+    preflight,
+    cpu,
+)
 _LISTS = ("datasets", "test_datasets", "pretraining_dataset")
 _STAGES = {
     "Y": "Y: reading the YAML",
@@ -27,6 +39,7 @@ _STAGES = {
     "R": "R: what the recipe means",
     "U": "U: what axolotl itself says (--upstream)",
     "P": "P: the plan",
+    "D": "D: the rows of the data, and the tokenizer (axr preview)",
     "L": "L: this machine, before the start",
 }
 WIDTH = 88

@@ -47,6 +47,7 @@ ORDER = (
     "runs",
     "cpu",
     "preflight",
+    "preview",
     "manual",
     "sarif",
     "progress",
@@ -72,6 +73,7 @@ axr explain [OPTIONS] CODE|NAME|KEY --all
 axr schema [OPTIONS] --check
 axr plan [OPTIONS] NAME [KEY=VALUE]... --gpu --gpus --nodes --rows --price --fit --compare \
 --dry-run-memory --fetch --json
+axr preview [OPTIONS] NAME [KEY=VALUE]... --rows --show --json --html --trust
 axr train [OPTIONS] NAME [KEY=VALUE]... --gpus --cpu --dry-run --trust
 axr demo [OPTIONS]
 """
@@ -217,6 +219,7 @@ sys.exit(code)
         ("plan", "qwen25-sft"),
         ("plan", "qwen25-sft", "--compare"),
         ("schema", "--help"),
+        ("preview", "--help"),
         ("train", "qwen25-sft", "--dry-run"),
         ("train", "smollm2-dpo", "learning_rate=1.0e-5", "--cpu", "--dry-run"),
     ],

@@ -24,6 +24,7 @@ VERBS = {
     "explain": "explain:explain",
     "schema": "schema:schema",
     "plan": "plan:plan",
+    "preview": "preview:preview",
     "train": "train:train",
     "demo": "demo:demo",
 }

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from launcher import hub_cache, models, upstream
 from launcher.dataset.sample import Sample
@@ -60,17 +60,10 @@ class Renderer:
         quiet = {"AXOLOTL_DO_NOT_TRACK": "1", "CUDA_VISIBLE_DEVICES": "", "WORLD_SIZE": "1"}
         network = {"HF_HUB_OFFLINE": "1"} if offline else {"HF_HUB_DOWNLOAD_TIMEOUT": "10"}
         self._open = ExitStack()
-        self._errors = self._open.enter_context(tempfile.TemporaryFile())
-        self._folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="axr-preview-"))
-        self._child = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "launcher.preview.render"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env={**environ, **quiet, **network},
-            text=True,
-            encoding="utf-8",
-        )
+        self._folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="axr-"))
+        self._errors = Path(self._folder) / "errors"
+        with self._errors.open("wb") as errors:
+            self._child = _child({**environ, **quiet, **network}, errors)
         self._asked = 0
 
     def __enter__(self) -> Renderer:
@@ -128,9 +121,20 @@ class Renderer:
 
     def _broken(self) -> LauncherError:
         self._child.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode("utf-8", errors="replace").strip().split("\n")
+        lines = self._errors.read_text("utf-8", errors="replace").strip().split("\n")
         return LauncherError(f"rendering through axolotl broke: {redact(lines[-1])}", "make setup")
+
+
+def _child(environ: Mapping[str, str], errors: IO[bytes]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "launcher.preview.render"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        env=environ,
+        text=True,
+        encoding="utf-8",
+    )
 
 
 def _question(recipe: Recipe, samples: Sequence[Sample]) -> dict[str, Any]:

@@ -169,11 +169,19 @@ def answer(value: Any, content: str = "content") -> Any:
     return last.get(content) if isinstance(last, Mapping) else last
 
 
-def turns(row: Row, read: Columns) -> list[Mapping[str, Any]]:
-    """Return the messages of a row."""
+def messages(row: Row, read: Columns) -> list[Mapping[str, Any]]:
+    """Return the messages of a row, those of both answers among them."""
     found: list[Mapping[str, Any]] = []
     for name in read.messages:
         value = row.get(name)
         listed = value if isinstance(value, list) else [value]
         found += [one for one in listed if isinstance(one, Mapping)]
     return found
+
+
+def turns(row: Row, read: Columns) -> int:
+    """Return how many messages a row has, of a pair with one of its answers."""
+    value = row.get(read.messages[0]) if read.messages else None
+    count = len(value) if isinstance(value, list) else 0 if value is None else 1
+    answers_apart = read.pair is not None and read.messages[:1] != read.pair[:1]
+    return count + 1 if count and answers_apart else count

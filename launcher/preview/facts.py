@@ -55,7 +55,7 @@ def facts(
     """Return the figures of the rows of one list (``datasets``), all entries together."""
     rows = [row for entry in entries for row in entry.rows]
     good = [row for row in rows if not row.error]
-    counts = [len(turns(row, read)) for one, read in samples if read for row in one.rows]
+    counts = [turns(row, read) for one, read in samples if read for row in one.rows]
     spoken = [count for count in counts if count]
     total = sum(len(one.rows) for one, _ in samples)
     found = Facts(

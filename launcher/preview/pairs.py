@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from launcher.preview.render import Unknown
-from launcher.preview.tokens import leading, pieces
+from launcher.preview.tokens import drawn, leading
 
 Answer = dict[str, Any]
 Ids = dict[str, list[int]]
@@ -169,8 +169,8 @@ def _told(tokenizer: Any, texts: dict[str, Any], ids: Ids, kept: bool, draw: boo
     }
     if not draw:
         return told
-    drawn = {
-        name: pieces(tokenizer, found, [name != "prompt"] * len(found))
+    parts = {
+        name: drawn(tokenizer, found, [name != "prompt"] * len(found))
         for name, found in ids.items()
     }
-    return {**told, "parts": drawn}
+    return {**told, "parts": parts}

@@ -15,7 +15,7 @@ from typing import Any
 
 from launcher.dataset.sample import Sample
 from launcher.diagnostics import Code, Diagnostic, Severity
-from launcher.preview.columns import Columns, Row, answer, columns, turns
+from launcher.preview.columns import Columns, Row, answer, columns, messages
 from launcher.recipe import Recipe
 from launcher.schema.wording import cut
 
@@ -44,8 +44,8 @@ LIST_AS_TEXT = Code(
     "list-as-text",
     Severity.ERROR,
     "The dataset's ``type`` writes a column as text, and the rows hold a list there.\n\n"
-    "The model is trained on the Python text of the list, ``[{'role': 'user', ...``, without a "
-    "word. Types that read messages are ``chat_template.default`` and ``chat_template.argilla_chat``.",
+    "The model is trained on the Python text of the list, ``[{'role': ...``, without a word. "
+    "``chat_template.default`` and ``chat_template.argilla_chat`` read messages.",
 )
 ROLE_UNKNOWN = Code(
     "D104",
@@ -221,11 +221,11 @@ def _roles(case: Case, read: Columns) -> Iterator[Diagnostic]:
         return
     rows, found = case.sample.rows, Counter[str]()
     for row in rows:
-        found.update({str(one.get(read.role)) for one in turns(row, read) if read.role in one})
+        found.update({str(one.get(read.role)) for one in messages(row, read) if read.role in one})
     unknown = [role for role in found if role not in read.roles]
     if read.strict and unknown:
         wrong = _numbers(
-            rows, lambda row: any(str(m.get(read.role)) in unknown for m in turns(row, read))
+            rows, lambda row: any(str(m.get(read.role)) in unknown for m in messages(row, read))
         )
         fact = f"{case.name}: {case.numbered(wrong)} {_have(wrong)} the role {_quoted(unknown)}"
         hint = f"rename it in the rows: {', '.join(dict.fromkeys(read.roles.values()))} are known"

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
+
+from launcher.redact import is_secret_value, redact
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A run of tokens of one kind: its text, how many, whether the loss counts them, and whether it
-    is a special token.
+class Token:
+    """One token: its text, whether the loss counts it, and whether it is a special one. Of a letter
+    that takes several, the last has the text.
+    """
+
+    text: str
+    trained: bool
+    special: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """Tokens of one kind that follow each other. ``hidden``: so many were left out here, and there
+    is no text.
     """
 
     text: str
     tokens: int
-    trained: bool
-    special: bool
+    trained: bool = False
+    special: bool = False
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -28,7 +43,8 @@ class Row:
     text. ``lengths``: tokens of each sample that the row becomes, of a pair with its longer answer.
     ``trained``: tokens that the loss counts. ``kept``: not dropped for its length. ``cut``: it
     loses its end. ``bos``: tokens of that kind at its start. ``end``: the special token after the
-    last trained text, and whether it is trained, too. ``parts``: the pieces, of rows to be drawn.
+    last trained text, and whether it is trained, too. ``parts``: the tokens of each text, of rows
+    to be drawn.
     """
 
     number: int
@@ -42,7 +58,7 @@ class Row:
     bos: int = 0
     end: str = ""
     end_trained: bool = False
-    parts: Mapping[str, tuple[Piece, ...]] | None = None
+    parts: Mapping[str, tuple[Token, ...]] | None = None
 
     @property
     def longest(self) -> int:
@@ -110,5 +126,32 @@ def rendering(answer: Mapping[str, Any]) -> Rendering:
 
 def _row(found: Mapping[str, Any]) -> Row:
     parts = found.get("parts")
-    drawn = parts and {name: tuple(Piece(*one) for one in part) for name, part in parts.items()}
+    drawn = parts and {name: tuple(Token(*one) for one in part) for name, part in parts.items()}
     return Row(**{**found, "lengths": tuple(found.get("lengths", ())), "parts": drawn})
+
+
+def runs(tokens: Sequence[Token], most: int | None = None) -> list[Run]:
+    """Return tokens as runs of one kind, a special token for itself. Of more than ``most`` tokens
+    the middle is left out. What has the shape of a secret is hidden: the result is kept, and shown.
+    """
+    if most is None or len(tokens) <= most:
+        return _runs(tokens)
+    tail = most // 3
+    head = most - tail
+    left_out = Run("", len(tokens) - most, hidden=True)
+    return [*_runs(tokens[:head]), left_out, *_runs(tokens[len(tokens) - tail :])]
+
+
+def _runs(tokens: Sequence[Token]) -> list[Run]:
+    found = []
+    places = range(len(tokens))
+    kinds = groupby(places, lambda n: (tokens[n].trained, n if tokens[n].special else -1))
+    for (trained, special), group in kinds:
+        mine = [tokens[place].text for place in group]
+        found.append(Run(shown("".join(mine)), len(mine), trained, special >= 0))
+    return found
+
+
+def shown(text: str) -> str:
+    """Return a text of a row without what has the shape of a secret."""
+    return redact(text) if is_secret_value(text) else text

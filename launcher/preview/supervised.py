@@ -11,7 +11,7 @@ from typing import Any
 from datasets import IterableDataset
 
 from launcher.preview.render import Unknown
-from launcher.preview.tokens import ending, leading, pieces
+from launcher.preview.tokens import drawn, ending, leading
 
 IGNORED = -100  # prompt_tokenizers.py, IGNORE_INDEX
 SHORTEST = 2  # utils/data/utils.py, keep_min_len
@@ -105,4 +105,4 @@ def _told(cfg: Any, tokenizer: Any, found: list[Answer], key: str, draw: bool) -
         "end": end,
         "end_trained": end_trained,
     }
-    return told | ({"parts": {"text": pieces(tokenizer, ids, trained)}} if draw else {})
+    return told | ({"parts": {"text": drawn(tokenizer, ids, trained)}} if draw else {})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -137,23 +136,15 @@ def ending(tokenizer: Any, ids: Sequence[int], trained: Sequence[bool]) -> tuple
     return ("", False) if after is None else (str(special[ids[after]]), False)
 
 
-def pieces(
+def drawn(
     tokenizer: Any, ids: Sequence[int], trained: Sequence[bool]
-) -> list[tuple[str, int, bool, bool]]:
-    """Return the ids as runs of one kind: text, tokens, trained, special. A special token is a run
-    of its own. Together the texts are the text that was tokenized.
+) -> list[tuple[str, bool, bool]]:
+    """Return the ids as tokens to be drawn: text, trained, special. Together the texts are the text
+    that was tokenized.
     """
     special = tokenizer.added_tokens_decoder
-    texts = _texts(tokenizer, ids)
-    places = range(len(ids))
-    runs = []
-    for (on, own), group in groupby(
-        places, key=lambda p: (trained[p], p if ids[p] in special else -1)
-    ):
-        found = list(group)
-        text = "".join(texts[place] for place in found)
-        runs.append((text, len(found), bool(on), own >= 0))
-    return runs
+    own = [number in special for number in ids]
+    return list(zip(_texts(tokenizer, ids), map(bool, trained), own, strict=True))
 
 
 def _texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:

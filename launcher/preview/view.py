@@ -1,0 +1,158 @@
+"""All that `axr preview` finds out: rows read, rendered, counted and judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from launcher.dataset.sample import Missing, Sample, first_rows
+from launcher.diagnostics import Diagnostic, LauncherError, Severity, in_order
+from launcher.preview import raw, seen, vocabulary
+from launcher.preview.ask import Renderer, installed, offline
+from launcher.preview.facts import Facts, facts
+from launcher.preview.raw import Case
+from launcher.preview.rendering import Entry, Rendering
+from launcher.recipe import Recipe
+from launcher.rules.rule import number
+
+KEYS = ("datasets", "test_datasets")
+# What a missing entry has to say where the recipe may well be right (dataset/sample.py).
+HERE = ("no network", "HF_HUB_OFFLINE", "the datasets library", "no row within")
+
+
+@dataclass(frozen=True)
+class View:
+    """What was found out. ``rendering``: none where the rows are shown as they are, ``why``: for
+    what reason; ``broken``: the error, where that is a failure.
+    """
+
+    recipe: Recipe
+    samples: tuple[Sample, ...]
+    missing: tuple[Missing, ...]
+    rendering: Rendering | None
+    why: str
+    broken: LauncherError | None
+    facts: Mapping[str, Facts]
+    problems: tuple[Diagnostic, ...]
+
+    def entry(self, sample: Sample) -> Entry | None:
+        """Return the rendered rows of a sample."""
+        found = self.rendering.entries if self.rendering else ()
+        mine = (one for one in found if (one.key, one.index) == (sample.key, sample.index))
+        return next(mine, None)
+
+
+def view(
+    recipe: Recipe,
+    environ: Mapping[str, str],
+    *,
+    most: int,
+    draw: int,
+    trusted: bool,
+    told: Callable[[str], None] = lambda text: None,
+) -> View:
+    """Read the first ``most`` rows of each entry, render them, and judge what comes of it. ``told``
+    hears how it goes on.
+    """
+    told("reading rows")
+    found = [one for key in KEYS for one in first_rows(recipe, environ, most=most, key=key)]
+    samples = tuple(one for one in found if isinstance(one, Sample))
+    missing = tuple(one for one in found if isinstance(one, Missing))
+    why = installed()
+    if not why and not trusted:
+        why = "the recipe runs code from outside: read it, then add --trust"
+    rendering, broken = None, None
+    if samples and not why:
+        try:
+            rendering = _rendered(recipe, environ, samples, draw, told)
+        except LauncherError as problem:
+            broken, why = problem, problem.message
+    cases = [Case(recipe, sample) for sample in samples]
+    problems = [*_missing(recipe, missing), *_judged(recipe, cases, rendering)]
+    return View(
+        recipe,
+        samples,
+        missing,
+        rendering,
+        why,
+        broken,
+        {key: _facts(recipe, cases, rendering, key) for key in KEYS if _of(cases, key)},
+        tuple(in_order(problems)),
+    )
+
+
+def _rendered(
+    recipe: Recipe,
+    environ: Mapping[str, str],
+    samples: Sequence[Sample],
+    draw: int,
+    told: Callable[[str], None],
+) -> Rendering:
+    total = sum(len(one.rows) for one in samples)
+    told("importing axolotl")
+    with Renderer(environ, offline=offline(recipe, environ)) as renderer:
+        return renderer.ask(
+            recipe,
+            samples,
+            draw=draw,
+            told=lambda done: told(f"rendering row {done:,} of {total:,}"),
+        )
+
+
+def _of(cases: Sequence[Case], key: str) -> list[Case]:
+    return [case for case in cases if case.sample.key == key]
+
+
+def _facts(recipe: Recipe, cases: Sequence[Case], found: Rendering | None, key: str) -> Facts:
+    samples = [(case.sample, case.columns) for case in _of(cases, key)]
+    entries = [entry for entry in found.entries if entry.key == key] if found else []
+    return facts(recipe, samples, entries)
+
+
+def _judged(recipe: Recipe, cases: Sequence[Case], found: Rendering | None) -> list[Diagnostic]:
+    """Return what is wrong with rows, tokenizer and template."""
+    problems: list[Diagnostic] = []
+    entries = {(one.key, one.index): one for one in found.entries} if found else {}
+    for case in cases:
+        told = list(raw.check(case))
+        entry = entries.get((case.sample.key, case.sample.index))
+        problems += told
+        if found and entry and not vocabulary.template_is_null(entry):
+            problems += seen.check(case, entry, told, exact=found.vocabulary.real)
+    if found is None:
+        return problems
+    problems += vocabulary.check(recipe, found.vocabulary, found.entries)
+    problems += seen.slow(recipe, found, _total(cases, "datasets"))
+    return problems + list(_small(recipe, cases, found))
+
+
+def _small(recipe: Recipe, cases: Sequence[Case], found: Rendering) -> Sequence[Diagnostic]:
+    """Return that too few rows are held out."""
+    key = "test_datasets" if recipe.value.get("test_datasets") else "datasets"
+    total, size = _total(cases, key), number(recipe.value.get("val_set_size")) or 0.0
+    if key == "datasets" and total:
+        total = math.ceil(total * size) if size < 1 else min(int(size), total)
+    entries = [entry for entry in found.entries if entry.key == key]
+    return list(seen.small(recipe, entries, total))
+
+
+def _total(cases: Sequence[Case], key: str) -> int | None:
+    """Return the rows of all entries of a list, none where that is not known of each."""
+    real = [case for case in _of(cases, key) if case.sample.origin != "shipped"]
+    totals = [case.sample.total for case in real if case.sample.total]
+    return sum(totals) if totals and len(totals) == len(_of(cases, key)) else None
+
+
+def _missing(recipe: Recipe, missing: Sequence[Missing]) -> list[Diagnostic]:
+    return [_not_had(recipe, one) for one in missing]
+
+
+def _not_had(recipe: Recipe, one: Missing) -> Diagnostic:
+    span = recipe.value_span(one.key, str(one.index), "path")
+    fact = f'the rows of {one.key}[{one.index}], "{one.name}", cannot be read: {one.why}'
+    hint = "check the name; a private or gated dataset needs HF_TOKEN"
+    if one.why.startswith(HERE):
+        told = seen.ROWS_NOT_HAD.at(span, fact, "run it again where the rows can be had")
+        return replace(told, severity=Severity.NOTE)
+    return seen.ROWS_NOT_HAD.at(span, fact, hint)
