@@ -8,6 +8,7 @@ from pathlib import Path
 from launcher.dataset.sample import Sample
 from launcher.preview.facts import Facts, Lengths
 from launcher.preview.view import View
+from launcher.preview.vocabulary import template_is_null
 from launcher.rules.batch import micro_batch
 
 Line = tuple[str, str]  # a label and a text
@@ -43,27 +44,28 @@ def notes(view: View) -> Iterator[str]:
             yield f"{fact}: {one.why}"
     if view.samples and not view.rendering:
         yield f"the rows are shown as they are, not as the model gets them: {view.why}"
-    if view.rendering and not view.rendering.vocabulary.real:
+    if not view.exact:
         yield "lengths are estimates: the model's tokenizer is not here, a small one stands for it"
     for entry in view.rendering.entries if view.rendering else ():
-        if entry.error and not entry.known:
+        if not view.exact and template_is_null(entry):
+            yield f"{entry.key}[{entry.index}]: without the model's tokenizer no template is known"
+        elif entry.error and not entry.known:
             yield f"{entry.key}[{entry.index}]: {entry.error}"
 
 
 def figures(view: View) -> Iterator[Line]:
     """Yield the facts of the rows, a line each."""
-    estimated = view.rendering is not None and not view.rendering.vocabulary.real
     for key, found in view.facts.items():
         if key != "datasets":
-            yield "", f"{key}:"
-        yield from _figures(view, found, estimated)
+            yield "of", key
+        yield from _figures(view, found, not view.exact)
 
 
 def _figures(view: View, found: Facts, estimated: bool) -> Iterator[Line]:
     if found.lengths:
         about = "about " if estimated else ""
         yield "tokens", about + _lengths(found.lengths)
-        yield "", _over(found.lengths, found.rows - found.failed, estimated)
+        yield "too long", _over(found.lengths, found.rows - found.failed, estimated)
     if found.trained is not None:
         yield "trained", f"{found.trained:.0%} of the tokens"
     micro = micro_batch(view.recipe)
@@ -86,7 +88,7 @@ def _lengths(found: Lengths) -> str:
 
 def _over(found: Lengths, rows: int, estimated: bool) -> str:
     if not found.over:
-        return f"none is longer than sequence_len {found.limit:,}"
+        return f"none: no row is over sequence_len {found.limit:,}"
     about = "about " if estimated else ""
     share = f"{about}{found.over / max(rows, 1):.1%}"
     fate = {"stop the run": "longer: they stop the run"}.get(found.fate, found.fate)

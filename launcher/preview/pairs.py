@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from launcher.preview.render import Unknown
+from launcher.preview.rendering import Unknown, words
 from launcher.preview.tokens import drawn, leading
 
 Answer = dict[str, Any]
@@ -34,9 +34,13 @@ def renderer(
 
     def one(row: Mapping[str, Any], draw: bool) -> Answer:
         sample = transform(copy.deepcopy(dict(row)))
-        sample, kept, cut = _fitted(cfg, tokenizer, sample)
-        texts = {name: sample[name] for name in ("prompt", *ANSWERS) if name in sample}
-        return _told(tokenizer, texts, tokenize(sample), kept, draw) | {"cut": cut}
+        texts = {name: str(sample[name]) for name in ("prompt", *ANSWERS) if name in sample}
+        try:
+            sample, kept, cut = _fitted(cfg, tokenizer, sample)
+            ids = tokenize(sample)
+        except Exception as problem:  # what was written may tell why
+            return {"error": words(problem), "texts": texts}
+        return _told(tokenizer, ids, kept, draw) | {"texts": texts, "cut": cut}
 
     return one
 
@@ -156,11 +160,10 @@ def _kto(cfg: Any, tokenizer: Any) -> Callable[[dict[str, Any]], Ids]:
 TOKENIZERS = {"dpo": _dpo, "ipo": _dpo, "orpo": _odds, "simpo": _odds, "kto": _kto}
 
 
-def _told(tokenizer: Any, texts: dict[str, Any], ids: Ids, kept: bool, draw: bool) -> Answer:
+def _told(tokenizer: Any, ids: Ids, kept: bool, draw: bool) -> Answer:
     answers = [name for name in ids if name != "prompt"]
     prompt = ids["prompt"]
     told = {
-        "texts": {name: str(text) for name, text in texts.items()},
         "tokens": {name: len(found) for name, found in ids.items()},
         "lengths": [len(prompt) + max(len(ids[name]) for name in answers)],
         "trained": sum(len(ids[name]) for name in answers),

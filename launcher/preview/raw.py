@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -219,9 +218,9 @@ def _lists(case: Case, read: Columns) -> Iterator[Diagnostic]:
 def _roles(case: Case, read: Columns) -> Iterator[Diagnostic]:
     if read.roles is None:
         return
-    rows, found = case.sample.rows, Counter[str]()
-    for row in rows:
-        found.update({str(one.get(read.role)) for one in messages(row, read) if read.role in one})
+    rows = case.sample.rows
+    named = (one[read.role] for row in rows for one in messages(row, read) if read.role in one)
+    found = list(dict.fromkeys(map(str, named)))
     unknown = [role for role in found if role not in read.roles]
     if read.strict and unknown:
         wrong = _numbers(
@@ -231,7 +230,7 @@ def _roles(case: Case, read: Columns) -> Iterator[Diagnostic]:
         hint = f"rename it in the rows: {', '.join(dict.fromkeys(read.roles.values()))} are known"
         yield case.at(ROLE_UNKNOWN, fact, hint)
     elif not case.recipe.value.get("rl") and found:
-        yield from _trained_roles(case, read, list(found))
+        yield from _trained_roles(case, read, found)
 
 
 def _trained_roles(case: Case, read: Columns, found: Sequence[str]) -> Iterator[Diagnostic]:

@@ -17,12 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from launcher.preview.rendering import Refused, Unknown, words
+
 Told = Callable[[int], None]
-MAX_WORDS = 500  # letters of an exception's words: they may quote the row
-
-
-class Refused(Exception):
-    """axolotl takes the recipe for wrong."""
 
 
 def answer(question: dict[str, Any], told: Told) -> dict[str, Any]:
@@ -53,15 +50,6 @@ def answer(question: dict[str, Any], told: Told) -> dict[str, Any]:
         "speed": len(times) / sum(times) if times else 0.0,
         "processes": cfg.dataset_num_proc or 1,
     }
-
-
-class Unknown(Exception):
-    """Rows of a kind that is not rendered here."""
-
-
-def words(problem: Exception) -> str:
-    """Return an exception as one line."""
-    return f"{type(problem).__name__}: {problem}"[:MAX_WORDS]
 
 
 def validated(question: dict[str, Any]) -> Any:

@@ -9,6 +9,21 @@ from typing import Any
 
 from launcher.redact import is_secret_value, redact
 
+MAX_WORDS = 500  # letters of an exception's words: they may quote the row
+
+
+class Refused(Exception):
+    """axolotl takes the recipe for wrong."""
+
+
+class Unknown(Exception):
+    """Rows of a kind that is not rendered here."""
+
+
+def words(problem: Exception) -> str:
+    """Return an exception as one line."""
+    return f"{type(problem).__name__}: {problem}"[:MAX_WORDS]
+
 
 @dataclass(frozen=True)
 class Token:
@@ -38,7 +53,7 @@ class Run:
 class Row:
     """One row as the model gets it. ``number`` counts from 1.
 
-    ``error``: what axolotl, or TRL, raises for it; then there is nothing else. ``texts``: what the
+    ``error``: what axolotl, or TRL, raises for it; then there are no tokens. ``texts``: what the
     prompt strategy wrote (prompt, chosen, rejected; one "text" without pairs). ``tokens``: of each
     text. ``lengths``: tokens of each sample that the row becomes, of a pair with its longer answer.
     ``trained``: tokens that the loss counts. ``kept``: not dropped for its length. ``cut``: it

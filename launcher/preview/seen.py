@@ -19,6 +19,7 @@ from launcher.schema.wording import cut
 
 SHARE = 0.01  # of the rows too long: more is said
 NCCL_TIMEOUT = 1800  # seconds; axolotl's default (utils/distributed.py)
+UNDEFINED = "_token' is undefined"  # jinja2, where a template writes what the tokenizer has not
 DUMMY = "[[dummy_message]]"  # dpo/chat_template.py
 WORDS = 160  # letters of axolotl's words
 
@@ -115,26 +116,27 @@ def check(
 
 
 def _fails(case: Case, entry: Entry, *, explained: bool) -> Iterator[Diagnostic]:
-    if entry.error:
-        if entry.known and not explained:
-            fact = f"{case.name}: axolotl renders no row: {cut(entry.error, WORDS)}"
-            yield case.at(ROW_FAILS, fact, "correct the type, or the columns that it reads")
+    if explained:
         return
+    if entry.error and entry.known:
+        fact = f"{case.name}: axolotl renders no row: {cut(entry.error, WORDS)}"
+        yield case.at(ROW_FAILS, fact, "correct the type, or the columns that it reads")
     failing: dict[str, list[int]] = {}
     for row in entry.rows:
-        if row.error:
+        if row.error and not any(after is None for _, _, after in _sides(case, row)):
             failing.setdefault(row.error, []).append(row.number)
-    for words, numbers in list(failing.items())[:3] if not explained else ():
+    for words, numbers in list(failing.items())[:3]:
         fact = f"{case.name}: axolotl fails at {case.numbered(numbers)}: {cut(words, WORDS)}"
-        yield case.at(ROW_FAILS, fact, "correct these rows, or delete them", "path")
+        hint = "correct these rows, or delete them"
+        if UNDEFINED in words:
+            hint = "the template is of another family: chat_template: tokenizer_default"
+        yield case.at(ROW_FAILS, fact, hint, "path")
 
 
 def _answers(case: Case, entry: Entry) -> Iterator[Diagnostic]:
     """Yield answers that are not where they should be. What comes after an answer is the same in
     all rows; where there is more, the answer was found too early.
     """
-    if not str(case.entry.get("type")).startswith("chat_template"):
-        return
     sides = [(row.number, *side) for row in entry.rows for side in _sides(case, row)]
     usual = Counter(after for _, _, _, after in sides if after is not None).most_common(1)
     end = usual[0][0] if usual else ""
@@ -162,7 +164,7 @@ def _sides(case: Case, row: Row) -> Iterator[tuple[str, str, str | None]]:
     none where the answer is not in it. Empty answers are told by another check.
     """
     read = case.columns
-    if row.error or read is None or read.pair is None or row.number > len(case.sample.rows):
+    if read is None or read.pair is None or not read.messages:
         return
     for side, name in zip(("chosen", "rejected"), read.pair, strict=True):
         given = answer(case.sample.rows[row.number - 1].get(name), read.content)

@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import IterableDataset
 
-from launcher.preview.render import Unknown
+from launcher.preview.rendering import Unknown
 from launcher.preview.tokens import drawn, ending, leading
 
 IGNORED = -100  # prompt_tokenizers.py, IGNORE_INDEX

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher.preview.render import Refused, words
+from launcher.preview.rendering import Refused, words
 from launcher.recipe import Recipe
 from launcher.standin import tokenizer as stand_in
 
@@ -16,6 +16,7 @@ from launcher.standin import tokenizer as stand_in
 SPECIAL = re.compile(r"<\|[A-Za-z0-9_.-]{1,40}\|>|<(?:start|end)_of_turn>")
 PART = 6  # tokens; a letter has at most four bytes, and some tokenizers start with a blank
 NEAR = 3  # tokens; how far from a turn axolotl looks for its end (chat_template.py)
+NO_TEMPLATE = "chat_template is null"  # utils/chat_templates/base.py
 NEW_TOKENS = "Please set lora_modules_to_save"  # loaders/tokenizer.py
 
 
@@ -42,18 +43,25 @@ def load(cfg: Any, question: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
 
 
 def _loaded(cfg: Any) -> tuple[Any, str]:
-    """Return the tokenizer, and why axolotl refuses it: then it is the one without an adapter."""
+    """Return the tokenizer, and why axolotl refuses it: then it is the one without an adapter, or
+    without a template, so that more can be told.
+    """
     from axolotl.loaders import load_tokenizer
 
     try:
         return load_tokenizer(cfg), ""
     except ValueError as problem:
-        if NEW_TOKENS not in str(problem):
+        refused = str(problem)
+        if NEW_TOKENS in refused:
+            adapter, cfg.adapter = cfg.adapter, None
+            tokenizer = load_tokenizer(cfg)
+            cfg.adapter = adapter
+        elif NO_TEMPLATE in refused:
+            cfg.chat_template = None
+            tokenizer = load_tokenizer(cfg)
+        else:
             raise
-        adapter, cfg.adapter = cfg.adapter, None
-        tokenizer = load_tokenizer(cfg)
-        cfg.adapter = adapter
-        return tokenizer, str(problem)
+        return tokenizer, refused
 
 
 def _stand_in(cfg: Any, question: Mapping[str, Any]) -> None:

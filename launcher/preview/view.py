@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from launcher.dataset.sample import Missing, Sample, first_rows
@@ -35,6 +35,11 @@ class View:
     broken: LauncherError | None
     facts: Mapping[str, Facts]
     problems: tuple[Diagnostic, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether lengths are those of the model's own tokenizer, as far as there are any."""
+        return self.rendering is None or self.rendering.vocabulary.real
 
     def entry(self, sample: Sample) -> Entry | None:
         """Return the rendered rows of a sample."""
@@ -68,8 +73,7 @@ def view(
             rendering = _rendered(recipe, environ, samples, draw, told)
         except LauncherError as problem:
             broken, why = problem, problem.message
-    cases = [Case(recipe, sample) for sample in samples]
-    problems = [*_missing(recipe, missing), *_judged(recipe, cases, rendering)]
+    problems = [*(_not_had(recipe, one) for one in missing), *judge(recipe, samples, rendering)]
     return View(
         recipe,
         samples,
@@ -77,7 +81,7 @@ def view(
         rendering,
         why,
         broken,
-        {key: _facts(recipe, cases, rendering, key) for key in KEYS if _of(cases, key)},
+        {key: _facts(recipe, samples, rendering, key) for key in KEYS if _of(samples, key)},
         tuple(in_order(problems)),
     )
 
@@ -100,52 +104,52 @@ def _rendered(
         )
 
 
-def _of(cases: Sequence[Case], key: str) -> list[Case]:
-    return [case for case in cases if case.sample.key == key]
+def _of(samples: Sequence[Sample], key: str) -> list[Sample]:
+    return [sample for sample in samples if sample.key == key]
 
 
-def _facts(recipe: Recipe, cases: Sequence[Case], found: Rendering | None, key: str) -> Facts:
-    samples = [(case.sample, case.columns) for case in _of(cases, key)]
+def _facts(recipe: Recipe, samples: Sequence[Sample], found: Rendering | None, key: str) -> Facts:
+    read = [(sample, Case(recipe, sample).columns) for sample in _of(samples, key)]
     entries = [entry for entry in found.entries if entry.key == key] if found else []
-    return facts(recipe, samples, entries)
+    return facts(recipe, read, entries)
 
 
-def _judged(recipe: Recipe, cases: Sequence[Case], found: Rendering | None) -> list[Diagnostic]:
-    """Return what is wrong with rows, tokenizer and template."""
+def judge(recipe: Recipe, samples: Sequence[Sample], found: Rendering | None) -> list[Diagnostic]:
+    """Return what is wrong with rows, tokenizer and template; without a rendering, what the rows
+    themselves say.
+    """
     problems: list[Diagnostic] = []
     entries = {(one.key, one.index): one for one in found.entries} if found else {}
-    for case in cases:
+    for sample in samples:
+        case = Case(recipe, sample)
         told = list(raw.check(case))
-        entry = entries.get((case.sample.key, case.sample.index))
+        entry = entries.get((sample.key, sample.index))
         problems += told
         if found and entry and not vocabulary.template_is_null(entry):
             problems += seen.check(case, entry, told, exact=found.vocabulary.real)
     if found is None:
         return problems
     problems += vocabulary.check(recipe, found.vocabulary, found.entries)
-    problems += seen.slow(recipe, found, _total(cases, "datasets"))
-    return problems + list(_small(recipe, cases, found))
+    problems += seen.slow(recipe, found, _total(samples, "datasets"))
+    return problems + list(_small(recipe, samples, found))
 
 
-def _small(recipe: Recipe, cases: Sequence[Case], found: Rendering) -> Sequence[Diagnostic]:
+def _small(recipe: Recipe, samples: Sequence[Sample], found: Rendering) -> Iterator[Diagnostic]:
     """Return that too few rows are held out."""
     key = "test_datasets" if recipe.value.get("test_datasets") else "datasets"
-    total, size = _total(cases, key), number(recipe.value.get("val_set_size")) or 0.0
+    total, size = _total(samples, key), number(recipe.value.get("val_set_size")) or 0.0
     if key == "datasets" and total:
         total = math.ceil(total * size) if size < 1 else min(int(size), total)
-    entries = [entry for entry in found.entries if entry.key == key]
-    return list(seen.small(recipe, entries, total))
+    return seen.small(recipe, [entry for entry in found.entries if entry.key == key], total)
 
 
-def _total(cases: Sequence[Case], key: str) -> int | None:
-    """Return the rows of all entries of a list, none where that is not known of each."""
-    real = [case for case in _of(cases, key) if case.sample.origin != "shipped"]
-    totals = [case.sample.total for case in real if case.sample.total]
-    return sum(totals) if totals and len(totals) == len(_of(cases, key)) else None
-
-
-def _missing(recipe: Recipe, missing: Sequence[Missing]) -> list[Diagnostic]:
-    return [_not_had(recipe, one) for one in missing]
+def _total(samples: Sequence[Sample], key: str) -> int | None:
+    """Return the rows of all entries of a list, none where that is not known of each, or where
+    others stand for them.
+    """
+    mine = _of(samples, key)
+    totals = [one.total for one in mine if one.total and one.origin != "shipped"]
+    return sum(totals) if totals and len(totals) == len(mine) else None
 
 
 def _not_had(recipe: Recipe, one: Missing) -> Diagnostic:

@@ -11,6 +11,7 @@ from launcher.preview.rendering import Entry, Vocabulary
 from launcher.recipe import Recipe
 from launcher.schema.wording import cut
 
+NEW_TOKENS = "lora_modules_to_save"  # loaders/tokenizer.py
 NO_TEMPLATE = "chat_template is null"  # utils/chat_templates/base.py
 
 END_NOT_TRAINED = Code(
@@ -89,7 +90,7 @@ def _null(recipe: Recipe, entries: Sequence[Entry]) -> Iterator[Diagnostic]:
 
 
 def _unsaved(recipe: Recipe, known: Vocabulary) -> Iterator[Diagnostic]:
-    if known.refused:
+    if NEW_TOKENS in known.refused:
         fact = "special_tokens names a token that the vocabulary has not, and adapter: "
         fact += f"{recipe.value.get('adapter')} does not train its embeddings"
         hint = "take a token that the model has\nor lora_modules_to_save: [embed_tokens, lm_head]"
