@@ -26,10 +26,9 @@ from launcher.cli.console import (
     show_problems,
     typed,
 )
-from launcher.diagnostics import LauncherError, has_errors, summary
+from launcher.diagnostics import LauncherError, Severity, has_errors, summary
 from launcher.preview.lines import figures, notes, origins
-from launcher.preview.view import View, view
-from launcher.rules.security import remote_code
+from launcher.preview.view import View, foreign, view
 from launcher.validate import validate
 
 
@@ -89,7 +88,7 @@ def preview(name: str, overrides: tuple[str, ...], **given: Any) -> int:
         return 1
     if options.page and options.page.exists():
         raise _exists(options.page)
-    trusted = options.trust or not any(one.code == remote_code.code.code for one in problems)
+    trusted = options.trust or not foreign(recipe)
     with _status() as told:
         found = view(
             recipe, os.environ, most=options.most, draw=options.draw, trusted=trusted, told=told
@@ -98,9 +97,14 @@ def preview(name: str, overrides: tuple[str, ...], **given: Any) -> int:
     if options.page:
         _write(found, options, options.page)
     if not options.as_json:
-        again = [typed(name), *([shlex.join(overrides)] if overrides else ())]
-        next_commands(f"axr rehearse {' '.join(again)}")
+        next_commands(_next(found, [typed(name), *([shlex.join(overrides)] if overrides else ())]))
     return _code(found)
+
+
+def _next(found: View, words: list[str]) -> str:
+    """Return what to type next: what the first error means, or what comes after a preview."""
+    errors = [one.code for one in found.problems if one.severity is Severity.ERROR]
+    return f"axr explain {errors[0]}" if errors else f"axr rehearse {' '.join(words)}"
 
 
 def _code(found: View) -> int:

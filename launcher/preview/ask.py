@@ -23,6 +23,8 @@ from launcher.recipe import Recipe, located
 from launcher.redact import redact
 
 LIMIT = 600.0  # seconds for a question: the imports, a download of a tokenizer, 200 long rows
+# Seconds; the library's own would be tried again for a minute.
+PATIENCE = {"HF_HUB_ETAG_TIMEOUT": "8", "HF_HUB_DOWNLOAD_TIMEOUT": "15"}
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 
 
@@ -58,13 +60,13 @@ class Renderer:
 
     def __init__(self, environ: Mapping[str, str], *, offline: bool) -> None:
         quiet = {"AXOLOTL_DO_NOT_TRACK": "1", "CUDA_VISIBLE_DEVICES": "", "WORLD_SIZE": "1"}
-        network = {"HF_HUB_OFFLINE": "1"} if offline else {"HF_HUB_DOWNLOAD_TIMEOUT": "10"}
+        network = {"HF_HUB_OFFLINE": "1"} if offline else PATIENCE
         self._open = ExitStack()
         self._folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="axr-"))
         self._errors = Path(self._folder) / "errors"
         with self._errors.open("wb") as errors:
             self._child = _child({**environ, **quiet, **network}, errors)
-        self._asked = 0
+        self._asked, self._late = 0, False
 
     def __enter__(self) -> Renderer:
         """Return itself: the child is there already."""
@@ -94,7 +96,7 @@ class Renderer:
             "draw": draw,
             "folder": str(Path(self._folder) / str(self._asked)),
         }
-        timer = threading.Timer(LIMIT, self._child.kill)
+        timer = threading.Timer(LIMIT, self._end)
         timer.start()
         try:
             return self._answer(question, told)
@@ -119,8 +121,14 @@ class Renderer:
             told(found["rows"])
         raise self._broken()
 
+    def _end(self) -> None:
+        self._late = True
+        self._child.kill()
+
     def _broken(self) -> LauncherError:
         self._child.wait()
+        if self._late:
+            return LauncherError(f"rendering took longer than {LIMIT:.0f} s", "--rows 50")
         lines = self._errors.read_text("utf-8", errors="replace").strip().split("\n")
         return LauncherError(f"rendering through axolotl broke: {redact(lines[-1])}", "make setup")
 

@@ -51,6 +51,7 @@ def _row(row: Row) -> dict[str, Any]:
         "lengths": list(row.lengths),
         "trained": row.trained,
         "kept": row.kept,
+        "long": row.long,
         "cut": row.cut,
     }
     if row.parts:

@@ -70,7 +70,7 @@ def _row(console: Console, sample: Sample, place: int, row: Row | None, plain: P
             console.print(Text(f"  {plain(name)}: {plain(value)}"))
         console.print()
         return
-    kept = "" if row.kept else ", dropped: too long"
+    kept = "" if row.kept else f", dropped: too {'long' if row.long else 'short'}"
     console.print(Text(f"{title}, {counts(row)}{kept}", style="bold"))
     _parts(console, row, plain)
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
+from launcher import facts as known_facts
 from launcher.dataset.sample import Sample
 from launcher.preview.columns import Columns, turns
 from launcher.preview.rendering import Entry
 from launcher.recipe import Recipe
 from launcher.rules.batch import micro_batch, whole
 
+LEGACY = ("flash_attention", "flex_attention", "xformers_attention")  # keys of old recipes
 MULTIPLE = 64  # tokens; what axolotl pads to without pairs (core/builders/causal.py)
 PACKED = 200  # rows of a packed sample at most; sample_packing_bin_size
 
@@ -74,7 +76,9 @@ def facts(
     return Facts(
         found.rows,
         found.failed,
-        _lengths(recipe, [n for row in good for n in row.lengths], _over(good, limit), limit),
+        _lengths(
+            recipe, [n for row in good for n in row.lengths], sum(row.long for row in good), limit
+        ),
         sum(row.trained for row in good) / told if told else None,
         None if packs or not fitting else padding(recipe, pairs, limit),
         efficiency(recipe, fitting) if packs and fitting else None,
@@ -94,10 +98,6 @@ def fate(recipe: Recipe) -> str:
         return "kept"
     strategy = str(recipe.value.get("excess_length_strategy") or "drop").lower()
     return {"truncate": "cut", "raise": "stop the run"}.get(strategy, "dropped")
-
-
-def _over(rows: Sequence[Any], limit: int) -> int:
-    return sum(row.longest > limit or not row.kept or row.cut for row in rows)
 
 
 def _lengths(recipe: Recipe, found: Sequence[int], over: int, limit: int) -> Lengths:
@@ -154,8 +154,18 @@ def efficiency(recipe: Recipe, lengths: Sequence[int]) -> float:
 def capacity(recipe: Recipe) -> int:
     """Return the tokens of a packed sample (core/trainers/base.py, _create_multipack_sampler)."""
     limit = sequence_len(recipe)
-    real = recipe.value.get("multipack_real_batches")
-    return limit if real else limit * max(1, micro_batch(recipe))
+    return limit if real_batches(recipe) else limit * max(1, micro_batch(recipe))
+
+
+def real_batches(recipe: Recipe) -> bool:
+    """Return whether a micro batch is several packed samples, not one that is as long as all of
+    them: so without an attention that keeps packed rows apart (core/builders/causal.py).
+    """
+    value, name = recipe.value, recipe.value.get("attn_implementation")
+    if value.get("multipack_real_batches") is not None:
+        return bool(value["multipack_real_batches"])
+    apart = known_facts.load().packing_attention
+    return str(name).partition(":")[0] not in apart and not any(map(value.get, LEGACY))
 
 
 def packed(lengths: Sequence[int], size: int, most: int = PACKED) -> list[int]:

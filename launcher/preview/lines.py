@@ -10,6 +10,7 @@ from launcher.preview.facts import Facts, Lengths
 from launcher.preview.view import View
 from launcher.preview.vocabulary import template_is_null
 from launcher.rules.batch import micro_batch
+from launcher.schema.wording import cut
 
 Line = tuple[str, str]  # a label and a text
 
@@ -42,10 +43,11 @@ def notes(view: View) -> Iterator[str]:
         if one.origin == "shipped":
             fact = f"{one.key}[{one.index}]: these are {len(one.rows)} stand-in rows of the pack"
             yield f"{fact}: {one.why}"
-    if view.samples and not view.rendering:
+    if view.samples and not view.rendering and not view.broken:
         yield f"the rows are shown as they are, not as the model gets them: {view.why}"
     if not view.exact:
-        yield "lengths are estimates: the model's tokenizer is not here, a small one stands for it"
+        why = view.rendering.vocabulary.why if view.rendering else ""
+        yield f"lengths are estimates, a small tokenizer stands for the model's: {cut(why, 120)}"
     for entry in view.rendering.entries if view.rendering else ():
         if not view.exact and template_is_null(entry):
             yield f"{entry.key}[{entry.index}]: without the model's tokenizer no template is known"

@@ -40,7 +40,10 @@ def renderer(
             ids = tokenize(sample)
         except Exception as problem:  # what was written may tell why
             return {"error": words(problem), "texts": texts}
-        return _told(tokenizer, ids, kept, draw) | {"texts": texts, "cut": cut}
+        told = _told(tokenizer, ids, draw)
+        ends = kept and told["lengths"][0] > cfg.sequence_len  # TRL adds tokens, then it cuts
+        fit = {"kept": kept, "long": not kept or cut or ends, "cut": cut or ends}
+        return {**told, **fit, "texts": texts}
 
     return one
 
@@ -160,14 +163,13 @@ def _kto(cfg: Any, tokenizer: Any) -> Callable[[dict[str, Any]], Ids]:
 TOKENIZERS = {"dpo": _dpo, "ipo": _dpo, "orpo": _odds, "simpo": _odds, "kto": _kto}
 
 
-def _told(tokenizer: Any, ids: Ids, kept: bool, draw: bool) -> Answer:
+def _told(tokenizer: Any, ids: Ids, draw: bool) -> Answer:
     answers = [name for name in ids if name != "prompt"]
     prompt = ids["prompt"]
     told = {
         "tokens": {name: len(found) for name, found in ids.items()},
         "lengths": [len(prompt) + max(len(ids[name]) for name in answers)],
         "trained": sum(len(ids[name]) for name in answers),
-        "kept": kept,
         "bos": leading(prompt, tokenizer.bos_token_id),
     }
     if not draw:

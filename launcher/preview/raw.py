@@ -235,15 +235,17 @@ def _roles(case: Case, read: Columns) -> Iterator[Diagnostic]:
 
 def _trained_roles(case: Case, read: Columns, found: Sequence[str]) -> Iterator[Diagnostic]:
     wanted = case.entry.get("roles_to_train", ["assistant"])
-    own = ("message_field_training", "message_field_training_detail", "train_on_eos")
-    if not wanted or case.recipe.value.get("train_on_inputs") or any(map(case.entry.get, own)):
+    own = ("message_field_training", "message_field_training_detail")
+    ends = {case.entry.get("train_on_eos"), case.entry.get("train_on_eot")} & {"all", "last"}
+    if case.recipe.value.get("train_on_inputs") or any(map(case.entry.get, own)) or ends:
         return
     roles = read.roles or {}
-    trained = {roles.get(str(role), str(role)) for role in wanted}
+    trained = {roles.get(str(role), str(role)) for role in wanted or ()}
     if not trained & {roles.get(role, role) for role in found}:
         fact = f"{case.name}: no row has a role that is trained on ({_quoted(sorted(trained))}); "
         fact += f"there are {_quoted(found)}"
-        hint = f"roles: {{assistant: [{cut(found[-1], SHOWN)}], user: [{cut(found[0], SHOWN)}]}}"
+        speaks = [role for role in found if roles.get(role) not in ("user", "system", "tool")]
+        hint = f"roles: {{assistant: [{cut((speaks or found)[-1], SHOWN)}]}}"
         key = "roles_to_train" if "roles_to_train" in case.entry else "type"
         yield case.at(ROLE_NEVER_TRAINED, fact, hint, key)
 

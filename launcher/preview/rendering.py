@@ -56,10 +56,10 @@ class Row:
     ``error``: what axolotl, or TRL, raises for it; then there are no tokens. ``texts``: what the
     prompt strategy wrote (prompt, chosen, rejected; one "text" without pairs). ``tokens``: of each
     text. ``lengths``: tokens of each sample that the row becomes, of a pair with its longer answer.
-    ``trained``: tokens that the loss counts. ``kept``: not dropped for its length. ``cut``: it
-    loses its end. ``bos``: tokens of that kind at its start. ``end``: the special token after the
-    last trained text, and whether it is trained, too. ``parts``: the tokens of each text, of rows
-    to be drawn.
+    ``trained``: tokens that the loss counts. ``long``: longer than ``sequence_len``. ``kept``: not
+    dropped for its length. ``cut``: it loses its end. ``bos``: tokens of that kind at its start.
+    ``end``: the special token after the last trained text, and whether it is trained, too.
+    ``parts``: the tokens of each text, of rows to be drawn.
     """
 
     number: int
@@ -69,6 +69,7 @@ class Row:
     lengths: tuple[int, ...] = ()
     trained: int = 0
     kept: bool = True
+    long: bool = False
     cut: bool = False
     bos: int = 0
     end: str = ""

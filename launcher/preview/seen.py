@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 
 from launcher.diagnostics import Code, Diagnostic, Severity
 from launcher.preview.columns import answer
-from launcher.preview.facts import capacity, fate, packed, sequence_len
-from launcher.preview.raw import LIST_AS_TEXT, Case
+from launcher.preview.facts import capacity, fate, packed, real_batches, sequence_len
+from launcher.preview.raw import LIST_AS_TEXT, ROLE_NEVER_TRAINED, Case
 from launcher.preview.rendering import Entry, Rendering, Row
 from launcher.recipe import Recipe
 from launcher.rules.batch import micro_batch, whole
@@ -194,17 +195,21 @@ def _as_python(case: Case, row: Row) -> bool:
 def _untrained(case: Case, entry: Entry, told: Sequence[Diagnostic]) -> Iterator[Diagnostic]:
     good = [row for row in entry.rows if not row.error]
     wrong = [row.number for row in good if not row.trained and row.kept]
-    if wrong and not any(one.code.startswith("D105") for one in told):
+    if wrong and not any(one.code == ROLE_NEVER_TRAINED.code for one in told):
         fact = f"{case.name}: no token is trained on in {case.numbered(wrong)}"
-        hint = "delete these rows, or look at what is masked in them above"
-        yield case.at(NOTHING_TRAINED, fact, hint)
+        found = case.at(NOTHING_TRAINED, fact, "delete these rows, or look at what is masked")
+        all_of_them = len(wrong) == len(good)
+        yield replace(found, severity=Severity.ERROR) if all_of_them else found
 
 
 def _long(case: Case, entry: Entry, *, exact: bool) -> Iterator[Diagnostic]:
     recipe, limit = case.recipe, sequence_len(case.recipe, entry.key)
     good = [row for row in entry.rows if not row.error]
-    wrong = [row.number for row in good if row.longest > limit or row.cut or not row.kept]
-    what, longest = fate(recipe), max((row.longest for row in good), default=0)
+    over = [row for row in good if row.long]
+    wrong, what = [row.number for row in over], fate(recipe)
+    longest = max((row.longest for row in good), default=0)
+    if what == "dropped" and all(row.kept for row in over):
+        what = "cut"  # by the tokens that TRL adds
     if not wrong or what == "kept" or case.sample.origin == "shipped":
         return
     span = recipe.value_span("sequence_len")
@@ -222,9 +227,7 @@ def _long(case: Case, entry: Entry, *, exact: bool) -> Iterator[Diagnostic]:
 
 def slow(recipe: Recipe, found: Rendering, total: int | None) -> Iterator[Diagnostic]:
     """Yield that tokenizing takes too long. ``total``: rows of all entries, where known."""
-    needs = recipe.block.get("needs")
-    gpus = whole(needs.get("gpus")) if isinstance(needs, Mapping) else 0
-    if not total or not found.speed or gpus < 2 or not recipe.value.get("rl"):
+    if not total or not found.speed or gpus(recipe) < 2 or not recipe.value.get("rl"):
         return
     limit = whole(recipe.value.get("ddp_timeout")) or NCCL_TIMEOUT
     seconds = total / found.speed / found.processes
@@ -235,6 +238,12 @@ def slow(recipe: Recipe, found: Rendering, total: int | None) -> Iterator[Diagno
         fact += f"the other GPUs wait {limit / 60:,.0f} min"
         hint = f"ddp_timeout: {math.ceil(3 * seconds / 600) * 600}"
         yield SLOW_TOKENIZING.at(recipe.key_span("datasets"), fact, hint)
+
+
+def gpus(recipe: Recipe) -> int:
+    """Return how many GPUs the recipe says it needs; 0 where it does not."""
+    needs = recipe.block.get("needs")
+    return whole(needs.get("gpus")) if isinstance(needs, Mapping) else 0
 
 
 def small(recipe: Recipe, entries: Sequence[Entry], held_out: int | None) -> Iterator[Diagnostic]:
@@ -249,11 +258,11 @@ def small(recipe: Recipe, entries: Sequence[Entry], held_out: int | None) -> Ite
     rows = [lengths[place % len(lengths)] for place in range(min(held_out, 100_000))]
     bins = len(packed(rows, capacity(recipe)))
     micro, epochs = max(1, micro_batch(recipe)), number(value.get("num_epochs")) or 1.0
-    accumulated = max(1, whole(value.get("gradient_accumulation_steps")))
-    batches = bins // micro if value.get("multipack_real_batches") else bins
+    accumulated = max(1, whole(value.get("gradient_accumulation_steps"))) * max(1, gpus(recipe))
+    batches = bins // micro if real_batches(recipe) else bins
     steps = math.floor(max(1, batches // accumulated) * epochs)
     steps -= math.ceil(epochs) if value.get("dataloader_drop_last") else 0
-    if not steps or not batches:
+    if not steps:
         fact = f"{held_out:,} held-out rows fill {bins} packed sample{'s' * (bins != 1)}: "
         key = "val_set_size" if value.get("val_set_size") else "test_datasets"
         fact += "too few for a batch of the evaluation"

@@ -100,6 +100,7 @@ def _told(cfg: Any, tokenizer: Any, found: list[Answer], key: str, draw: bool) -
         "lengths": lengths,
         "trained": sum(label != IGNORED for one in found for label in one["labels"]),
         "kept": kept and not (over and strategy.lower() == "drop"),
+        "long": over,
         "cut": over and strategy.lower() == "truncate",
         "bos": leading(ids, tokenizer.bos_token_id),
         "end": end,

@@ -6,15 +6,20 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from launcher import facts as known_facts
 from launcher.dataset.sample import Missing, Sample, first_rows
 from launcher.diagnostics import Diagnostic, LauncherError, Severity, in_order
+from launcher.facts.types import Kind
 from launcher.preview import raw, seen, vocabulary
 from launcher.preview.ask import Renderer, installed, offline
 from launcher.preview.facts import Facts, facts
 from launcher.preview.raw import Case
 from launcher.preview.rendering import Entry, Rendering
 from launcher.recipe import Recipe
+from launcher.rules.data import entries
+from launcher.rules.names import method
 from launcher.rules.rule import number
+from launcher.rules.security import remote_code
 
 KEYS = ("datasets", "test_datasets")
 # What a missing entry has to say where the recipe may well be right (dataset/sample.py).
@@ -48,6 +53,16 @@ class View:
         return next(mine, None)
 
 
+def foreign(recipe: Recipe) -> bool:
+    """Return whether the recipe brings code: plugins, a repository's own, or a dataset type that is
+    a module of somebody's.
+    """
+    own, known = method(recipe), known_facts.load()
+    types = [entry.get("type") for _, entry in entries(recipe, *KEYS)]
+    loaded = [known.load_type(own, name).kind for name in types if isinstance(name, str)]
+    return Kind.CUSTOM in loaded or any(True for _ in remote_code(recipe))
+
+
 def view(
     recipe: Recipe,
     environ: Mapping[str, str],
@@ -58,10 +73,13 @@ def view(
     told: Callable[[str], None] = lambda text: None,
 ) -> View:
     """Read the first ``most`` rows of each entry, render them, and judge what comes of it. ``told``
-    hears how it goes on.
+    hears how it goes on. Raises ``LauncherError`` where there is no data to look at.
     """
     told("reading rows")
     found = [one for key in KEYS for one in first_rows(recipe, environ, most=most, key=key)]
+    if not found:
+        fact = "the recipe names no datasets whose rows can be shown"
+        raise LauncherError(fact, "rows of a pretraining_dataset are not previewed")
     samples = tuple(one for one in found if isinstance(one, Sample))
     missing = tuple(one for one in found if isinstance(one, Missing))
     why = installed()
@@ -119,11 +137,11 @@ def judge(recipe: Recipe, samples: Sequence[Sample], found: Rendering | None) ->
     themselves say.
     """
     problems: list[Diagnostic] = []
-    entries = {(one.key, one.index): one for one in found.entries} if found else {}
+    rendered = {(one.key, one.index): one for one in found.entries} if found else {}
     for sample in samples:
         case = Case(recipe, sample)
         told = list(raw.check(case))
-        entry = entries.get((sample.key, sample.index))
+        entry = rendered.get((sample.key, sample.index))
         problems += told
         if found and entry and not vocabulary.template_is_null(entry):
             problems += seen.check(case, entry, told, exact=found.vocabulary.real)

@@ -174,7 +174,7 @@ def test_without_axolotl_the_rows_are_shown_as_they_are(
     assert 'error[D106 empty-answer]: datasets[0]: the answer "chosen" is empty in row 3 of 3' in (
         done.stdout
     )
-    assert "next: axr rehearse my.yaml" in done.stderr
+    assert "next: axr explain D106" in done.stderr
     assert not {"\x1b", "\u202e", "\x07"} & set(done.stdout + done.stderr)
     page = (tmp_path / "rows.html").read_text(encoding="utf-8")
     assert_harmless(page)
@@ -292,10 +292,12 @@ def test_through_axolotl(axr: Axr, tmp_path: Path) -> None:
     assert TOKEN not in shown + page
 
 
-def test_code_from_outside_is_not_run_without_leave(axr: Axr, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["plugin", "type"])
+def test_code_from_outside_is_not_run_without_leave(axr: Axr, tmp_path: Path, how: str) -> None:
     pytest.importorskip("axolotl")
     (tmp_path / "theirs.py").write_text("raise SystemExit('it ran')")
-    write(tmp_path, [pair()], dpo(plugins=["theirs.Plugin"]))
+    settings = dpo(plugins=["theirs.Plugin"]) if how == "plugin" else dpo("theirs.default")
+    write(tmp_path, [pair()], settings)
     done = axr("preview", "my.yaml")
     assert "the recipe runs code from outside: read it, then add --trust" in done.stderr
     assert "it ran" not in done.stdout + done.stderr
