@@ -1,7 +1,7 @@
 """What is known of a base model before it is downloaded."""
 
 from launcher.models.facts import SUPPORTED, Linear, ModelFacts, UnsupportedModel, from_config
-from launcher.models.find import config, fetch, find
+from launcher.models.find import config, fetch, fetch_config, find
 
 __all__ = [
     "SUPPORTED",
@@ -10,6 +10,7 @@ __all__ = [
     "UnsupportedModel",
     "config",
     "fetch",
+    "fetch_config",
     "find",
     "from_config",
 ]

@@ -94,7 +94,17 @@ def _mapping(data: bytes, place: str) -> dict[str, Any]:
 def fetch(
     name: str, environ: Mapping[str, str], *, revision: str = "main", timeout: float = TIMEOUT
 ) -> ModelFacts:
-    """Return the facts of a model from the Hub's own config.json, over the network.
+    """Return the facts of a model from the Hub's own config.json, over the network. Raises what
+    `fetch_config` does, and where the model is none that is known.
+    """
+    found, url = fetch_config(name, environ, revision=revision, timeout=timeout)
+    return from_config(name, found, url)
+
+
+def fetch_config(
+    name: str, environ: Mapping[str, str], *, revision: str = "main", timeout: float = TIMEOUT
+) -> tuple[dict[str, Any], str]:
+    """Return a model's config.json from the Hub, over the network, and its address.
 
     Uses ``HF_TOKEN`` and ``HF_ENDPOINT`` of ``environ``. Raises ``LauncherError`` saying what went
     wrong: no such model, no access, no network within ``timeout`` seconds.
@@ -115,7 +125,7 @@ def fetch(
         raise LauncherError(f"{endpoint} does not answer: {why}", exit_code=3) from None
     if len(data) > LARGEST:
         raise LauncherError(f"{url} is no config.json: over {LARGEST >> 20} MiB", exit_code=1)
-    return from_config(name, _mapping(data, url), url)
+    return _mapping(data, url), url
 
 
 class _Redirects(HTTPRedirectHandler):

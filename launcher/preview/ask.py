@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -28,19 +29,37 @@ PATIENCE = {"HF_HUB_ETAG_TIMEOUT": "8", "HF_HUB_DOWNLOAD_TIMEOUT": "15"}
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 
 
-def offline(recipe: Recipe, environ: Mapping[str, str]) -> bool:
-    """Return whether the child shall do without a network: the tokenizer is here, or the Hub does
-    not answer.
+@dataclass(frozen=True)
+class Source:
+    """Where the model's tokenizer comes from: over the network, or not; then ``why`` tells what is
+    in the way, nothing where it is on this machine.
     """
-    name = tokenizer_name(recipe)
-    if is_folder(located(name)) or environ.get("HF_HUB_OFFLINE") == "1":
-        return True
+
+    online: bool
+    why: str = ""
+
+
+def source(recipe: Recipe, environ: Mapping[str, str]) -> Source:
+    """Return where the tokenizer is to come from. The Hub is asked for the model's config.json
+    first, once: the libraries would try again for minutes.
+    """
+    name, model = tokenizer_name(recipe), str(recipe.value.get("base_model"))
     revision = str(recipe.value.get("revision_of_model") or "main")
-    cached = (
-        hub_cache.find("models", name, file, environ, revision=revision)
-        for file in ("config.json", *FILES)
-    )
-    return (next(cached) is not None and any(cached)) or bool(unreachable(hub(environ), environ))
+
+    def here(repository: str, files: Sequence[str]) -> bool:
+        return is_folder(located(repository)) or any(
+            hub_cache.find("models", repository, file, environ, revision=revision) for file in files
+        )
+
+    if here(model, ["config.json"]) and here(name, FILES):
+        return Source(online=False)
+    if why := unreachable(hub(environ), environ):
+        return Source(online=False, why=why)
+    try:
+        models.fetch_config(model, environ, revision=revision)
+    except LauncherError as problem:
+        return Source(online=False, why=problem.message)
+    return Source(online=True)
 
 
 def tokenizer_name(recipe: Recipe) -> str:
@@ -58,9 +77,10 @@ def installed() -> str:
 class Renderer:
     """A child process that renders the rows of one recipe after another."""
 
-    def __init__(self, environ: Mapping[str, str], *, offline: bool) -> None:
+    def __init__(self, environ: Mapping[str, str], source: Source) -> None:
         quiet = {"AXOLOTL_DO_NOT_TRACK": "1", "CUDA_VISIBLE_DEVICES": "", "WORLD_SIZE": "1"}
-        network = {"HF_HUB_OFFLINE": "1"} if offline else PATIENCE
+        network = PATIENCE if source.online else {"HF_HUB_OFFLINE": "1"}
+        self._why = source.why
         self._open = ExitStack()
         self._folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="axr-"))
         self._errors = Path(self._folder) / "errors"
@@ -94,6 +114,7 @@ class Renderer:
         self._asked += 1
         question = _question(recipe, samples) | {
             "draw": draw,
+            "why": self._why,
             "folder": str(Path(self._folder) / str(self._asked)),
         }
         timer = threading.Timer(LIMIT, self._end)

@@ -47,7 +47,8 @@ def notes(view: View) -> Iterator[str]:
         yield f"the rows are shown as they are, not as the model gets them: {view.why}"
     if not view.exact:
         why = view.rendering.vocabulary.why if view.rendering else ""
-        yield f"lengths are estimates, a small tokenizer stands for the model's: {cut(why, 120)}"
+        first = cut(why.partition("\n")[0], 120)
+        yield f"lengths are estimates, a small tokenizer stands for the model's: {first}"
     for entry in view.rendering.entries if view.rendering else ():
         if not view.exact and template_is_null(entry):
             yield f"{entry.key}[{entry.index}]: without the model's tokenizer no template is known"

@@ -34,7 +34,7 @@ def load(cfg: Any, question: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     except Exception as problem:
         if question["local"] or not isinstance(problem, OSError):
             raise Refused(words(problem)) from problem
-        why = words(problem)
+        why = question["why"] or words(problem)
         _stand_in(cfg, question)
         normalize_config(cfg)
         normalize_cfg_datasets(cfg)

@@ -11,7 +11,7 @@ from launcher.dataset.sample import Missing, Sample, first_rows
 from launcher.diagnostics import Diagnostic, LauncherError, Severity, in_order
 from launcher.facts.types import Kind
 from launcher.preview import raw, seen, vocabulary
-from launcher.preview.ask import Renderer, installed, offline
+from launcher.preview.ask import Renderer, installed, source
 from launcher.preview.facts import Facts, facts
 from launcher.preview.raw import Case
 from launcher.preview.rendering import Entry, Rendering
@@ -113,7 +113,7 @@ def _rendered(
 ) -> Rendering:
     total = sum(len(one.rows) for one in samples)
     told("importing axolotl")
-    with Renderer(environ, offline=offline(recipe, environ)) as renderer:
+    with Renderer(environ, source(recipe, environ)) as renderer:
         return renderer.ask(
             recipe,
             samples,

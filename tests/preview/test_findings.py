@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from launcher.dataset.sample import Sample
-from launcher.preview.ask import Renderer
+from launcher.preview.ask import Renderer, Source
 from launcher.preview.rendering import Rendering
 from launcher.preview.view import judge
 from launcher.recipe import Recipe, from_document
@@ -61,7 +61,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
 @pytest.fixture(scope="module")
 def renderer() -> Iterator[Renderer]:
-    with Renderer(os.environ, offline=True) as child:
+    with Renderer(os.environ, Source(online=False)) as child:
         yield child
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import html.parser
+import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from conftest import Axr, hidden
+from hypothesis import given
+from hypothesis import strategies as st
 
 from launcher.dataset.sample import Sample
 from launcher.preview.columns import columns
@@ -270,6 +276,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
+@pytest.mark.slow
 def test_through_axolotl(axr: Axr, tmp_path: Path) -> None:
     pytest.importorskip("axolotl")
     from launcher.standin import tokenizer
@@ -315,3 +322,83 @@ def test_the_page_in_a_browser(axr: Axr, tmp_path: Path, light: dict[str, str]) 
         timeout=60,
     )
     assert "<h1>my: what the model will see</h1>" in done.stdout
+
+
+class _Hub(http.server.BaseHTTPRequestHandler):
+    """A Hub that has one model, or that gives no access to it."""
+
+    files: Path | None = None
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def _answer(self, *, with_body: bool) -> None:
+        name = self.path.partition("?")[0].rpartition("/")[2]
+        found = self.files / name if self.files and "/resolve/" in self.path else None
+        data = found.read_bytes() if found and found.is_file() else b""
+        self.send_response(200 if data else 404 if self.files else 401)
+        self.send_header("ETag", f'"{len(data)}"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("Content-Length", str(len(data)))
+        if not data:
+            self.send_header("X-Error-Code", "EntryNotFound" if self.files else "GatedRepo")
+        self.end_headers()
+        if with_body:
+            self.wfile.write(data)
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def hub(files: Path | None) -> Iterator[dict[str, str]]:
+    """Yield the environment in which a server on this machine is the Hub."""
+    handler = type("Hub", (_Hub,), {"files": files})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}"}
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_it", [True, False])
+def test_the_tokenizer_comes_from_the_hub(axr: Axr, tmp_path: Path, has_it: bool) -> None:
+    pytest.importorskip("axolotl")
+    from launcher.standin import tokenizer
+
+    base = tmp_path / "theirs"
+    tokenizer.write(base, recipe({"base_model": "Qwen/Qwen2.5-3B-Instruct"}), ["How was it? Fine."])
+    (base / "config.json").write_text('{"model_type": "qwen2"}')
+    write(tmp_path, [pair(), pair("Dry.")], dpo(base_model="my-org/qwen", chat_template="chatml"))
+    with hub(base if has_it else None) as environ:
+        done = axr("preview", "my.yaml", env={**environ, "HF_HOME": str(tmp_path / "hub")})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "+ Fine.<|im_end|>" in done.stdout
+    assert ("lengths are estimates" in done.stderr) is not has_it
+    if not has_it:
+        assert 'the Hub gives no access to "my-org/qwen" (HTTP 401)' in done.stderr
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["role", "content", "from", ""]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+names = st.sampled_from(["messages", "prompt", "chosen", "rejected", "instruction", "output"])
+
+
+@given(st.lists(st.dictionaries(names, values, max_size=5), min_size=1, max_size=4))
+def test_no_rows_break_the_checks(rows: list[Row]) -> None:
+    for kind in ("chat_template.default", "chat_template.argilla_chat", "chatml", None, {}):
+        codes(dpo(kind), rows)
+    for kind in ("alpaca", "chat_template", "completion", {"field_instruction": "prompt"}):
+        codes({"datasets": [{"path": "rows.jsonl", "type": kind}]}, rows)
