@@ -42,6 +42,8 @@ _KEPT = re.compile(
     r"|NCCL|NVIDIA|OMP|PYTHON\w*|PYTORCH|SLURM|TOKENIZERS|TORCH\w*|TRANSFORMERS|TRITON|WANDB)(_|$)"
 )
 
+LOG_END = 256 * 2**10  # bytes: the last words of eight ranks, and more
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -178,6 +180,15 @@ def update_status(folder: RunFolder, **fields: Any) -> None:
     """Change fields of ``status.json``."""
     status = json.loads(folder.status.read_text(encoding="utf-8")) if folder.status.exists() else {}
     write_json(folder.status, {**status, **fields})
+
+
+def last_lines(folder: RunFolder) -> list[str]:
+    """Return the end of the log, line by line; of a longer one the last 256 KiB."""
+    if not folder.log.exists():
+        return []
+    with folder.log.open("rb") as stream:
+        stream.seek(max(0, folder.log.stat().st_size - LOG_END))
+        return stream.read().decode("utf-8", errors="replace").splitlines()
 
 
 def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:

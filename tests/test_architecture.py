@@ -40,6 +40,7 @@ ORDER = (
     "hub_cache",
     "models",
     "plan",
+    "causes",
     "network",
     "dataset",
     "standin",

@@ -589,18 +589,28 @@ def test_the_end_names_the_place_that_the_command_line_gave(stack: Stack) -> Non
 
 
 @pytest.mark.parametrize(
-    ("shell", "code", "how"),
+    ("shell", "code", "how", "cause"),
     [
-        ("exit 7", 7, "failed with exit code 7"),
-        ("kill -9 $$", 137, "stopped by signal 9"),
+        ("exit 7", 7, "failed with exit code 7", ""),
+        ("kill -9 $$", 137, "stopped by signal 9", "machine's memory was full: exit code 137"),
+        (
+            "echo 'OSError: [Errno 28] No space left on device'; exit 1",
+            1,
+            "failed with exit code 1",
+            "a disk is full: OSError: [Errno 28] No space left on device",
+        ),
     ],
 )
-def test_the_exit_code_is_passed_on(stack: Stack, shell: str, code: int, how: str) -> None:
+def test_the_exit_code_is_passed_on_with_its_cause(
+    stack: Stack, shell: str, code: int, how: str, cause: str
+) -> None:
     stack.recipe()
     stack.trainer(shell)
     found, _, said = stack.run("train", "my.yaml")
     assert found == code
     assert f"the training {how}; all that it said is in {stack.run_folder}/train.log" in said
+    assert cause in said
+    assert ("  cause " in said) == bool(cause)
     assert "next: tail -n 50" in said
     assert stack.state == "failed"
 

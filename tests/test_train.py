@@ -225,6 +225,8 @@ def test_a_training_that_fails_is_a_failed_run(tmp_path: Path) -> None:
     assert (run.status["state"], run.status["exit_code"]) == ("failed", 1)
     assert "Traceback" in run.folder.log.read_text(encoding="utf-8")
     assert "the training failed with exit code 1" in run.said
+    assert "cause    the rows of a file do not have the same columns and types: " in run.said
+    assert f"help     axr preview {tmp_path}" in run.said
     assert not run.folder.metrics.exists()
 
 

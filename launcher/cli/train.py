@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,9 @@ from pathlib import Path
 import click
 from dotenv import dotenv_values
 
+from launcher import causes, preflight, runs
 from launcher import launch as launching
 from launcher import node as nodes
-from launcher import preflight, runs
 from launcher import recipe as recipes
 from launcher.cli import plan_panel as panel
 from launcher.cli.console import next_commands, plain, say, show_problems, typed
@@ -27,6 +28,9 @@ from launcher.rules.batch import whole
 from launcher.rules.security import remote_code
 from launcher.runs import RunFolder
 from launcher.validate import validate
+
+# Exit codes of a run that a person, a cloud or a lost connection ended.
+_ASKED = {128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
 
 @click.command(
@@ -117,7 +121,7 @@ def _run(
     )
     _describe(recipe, launch, str(node), view)
     code = supervise.execute(launch, complete, show=lambda text: say(text, fg="yellow", bold=True))
-    _report_end(launch, code)
+    _report_end(recipe, launch, code)
     return code
 
 
@@ -203,11 +207,15 @@ def _describe(recipe: Recipe, launch: Launch, machine: str, view: Outlook) -> No
         say(f"  set      {change}")
 
 
-def _report_end(launch: Launch, code: int) -> None:
+def _report_end(recipe: Recipe, launch: Launch, code: int) -> None:
     folder = launch.folder
     if code == 0:
         say(f"done: the model is in {launch.resolved['output_dir']}", fg="green", bold=True)
         return
     how = f"stopped by signal {code - 128}" if code > 128 else f"failed with exit code {code}"
     say(f"the training {how}; all that it said is in {folder.log}", fg="red", bold=True)
+    if code not in _ASKED and (found := causes.told(runs.last_lines(folder), code)):
+        name = typed(recipe.file)
+        say(f"  cause    {found.cause.fact}: {found.line}")
+        say(f"  help     {found.cause.remedy.replace('{recipe}', name)}", fg="green")
     next_commands(f"tail -n 50 {typed(str(folder.log))}")
