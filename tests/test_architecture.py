@@ -41,6 +41,7 @@ ORDER = (
     "models",
     "plan",
     "causes",
+    "checkpoints",
     "network",
     "dataset",
     "standin",
@@ -48,11 +49,12 @@ ORDER = (
     "runs",
     "cpu",
     "preflight",
-    "manual",
-    "sarif",
     "progress",
     "history",
     "launch",
+    "resume",
+    "manual",
+    "sarif",
     "supervise",
     "plugin",
     "evaluate",
@@ -73,7 +75,7 @@ axr explain [OPTIONS] CODE|NAME|KEY --all
 axr schema [OPTIONS] --check
 axr plan [OPTIONS] NAME [KEY=VALUE]... --gpu --gpus --nodes --rows --price --fit --compare \
 --dry-run-memory --fetch --json
-axr train [OPTIONS] NAME [KEY=VALUE]... --gpus --cpu --dry-run --trust
+axr train [OPTIONS] NAME|RUN [KEY=VALUE]... --resume --gpus --cpu --dry-run --trust
 axr demo [OPTIONS]
 """
 

@@ -48,8 +48,9 @@ folder = RunFolder(Path(sys.argv[2]))
 machine = Machine(2, on_cpu=True, threads=1)
 launch = build(found, machine, folder, os.environ, accelerate=_accelerate())
 env = {**os.environ, **launch.env}
-runs.create(folder, recipe="", resolved=launch.resolved, command="", env=env)
-sys.exit(supervise.execute(launch, env, show=print))
+with runs.held(folder):
+    runs.create(folder, runs.Start("", launch.resolved, "", env))
+    sys.exit(supervise.execute(launch, env, show=print))
 """
 
 
