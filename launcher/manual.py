@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from launcher import cpu, facts, hazards, preflight, source
+from launcher import cpu, facts, hazards, preflight, resume, source
 from launcher.diagnostics import Code
 from launcher.plan import check as plan_check
 from launcher.preview import raw, seen, vocabulary
@@ -31,6 +31,7 @@ _MODULES = (
     vocabulary,
     preflight,
     cpu,
+    resume,
 )
 _LISTS = ("datasets", "test_datasets", "pretraining_dataset")
 _STAGES = {

@@ -40,6 +40,8 @@ ORDER = (
     "hub_cache",
     "models",
     "plan",
+    "causes",
+    "checkpoints",
     "network",
     "dataset",
     "standin",
@@ -47,12 +49,13 @@ ORDER = (
     "runs",
     "cpu",
     "preflight",
-    "preview",
-    "manual",
-    "sarif",
     "progress",
     "history",
     "launch",
+    "resume",
+    "preview",
+    "manual",
+    "sarif",
     "supervise",
     "plugin",
     "evaluate",
@@ -74,7 +77,7 @@ axr schema [OPTIONS] --check
 axr plan [OPTIONS] NAME [KEY=VALUE]... --gpu --gpus --nodes --rows --price --fit --compare \
 --dry-run-memory --fetch --json
 axr preview [OPTIONS] NAME [KEY=VALUE]... --rows --show --json --html --trust
-axr train [OPTIONS] NAME [KEY=VALUE]... --gpus --cpu --dry-run --trust
+axr train [OPTIONS] NAME|RUN [KEY=VALUE]... --resume --gpus --cpu --dry-run --trust
 axr demo [OPTIONS]
 """
 
