@@ -11,7 +11,7 @@ from typing import Any
 from launcher import cpu, facts, hazards, preflight, resume, source
 from launcher.diagnostics import Code
 from launcher.plan import check as plan_check
-from launcher.preview import raw, seen, vocabulary
+from launcher.preview import codes as preview_codes
 from launcher.recipe import load, shipped
 from launcher.rules import RULES
 from launcher.rules.rule import scientific
@@ -26,9 +26,7 @@ _MODULES = (
     check,
     place,
     plan_check,
-    raw,
-    seen,
-    vocabulary,
+    preview_codes,
     preflight,
     cpu,
     resume,

@@ -13,7 +13,18 @@ from itertools import chain
 from typing import Any
 
 from launcher.dataset.sample import Sample
-from launcher.diagnostics import Code, Diagnostic, Severity
+from launcher.diagnostics import Code, Diagnostic
+from launcher.preview.codes import (
+    COLUMN_MISSING,
+    DUPLICATE_ROWS,
+    EMPTY_ANSWER,
+    IDENTICAL_PAIR,
+    LIST_AS_TEXT,
+    MIXED_TYPES,
+    READY_BUT_LISTS,
+    ROLE_NEVER_TRAINED,
+    ROLE_UNKNOWN,
+)
 from launcher.preview.columns import Columns, Row, answer, columns, messages
 from launcher.recipe import Recipe
 from launcher.schema.wording import cut
@@ -21,76 +32,6 @@ from launcher.schema.wording import cut
 LISTED = 5  # row numbers in a message
 DEEP = 6  # levels of a row that are looked into
 SHOWN = 40  # letters of a name out of a row
-
-COLUMN_MISSING = Code(
-    "D101",
-    "column-missing",
-    Severity.ERROR,
-    "Rows have not the column that the dataset's ``type`` reads.\n\n"
-    "axolotl stops with a KeyError out of a worker process, after the data was downloaded; where "
-    "the column is optional, another text is trained on.",
-)
-MIXED_TYPES = Code(
-    "D102",
-    "mixed-types",
-    Severity.ERROR,
-    "A column holds values of several kinds, as text in one row and a list in another.\n\n"
-    "The datasets library keeps one type a column: it stops with a DatasetGenerationError when it "
-    "comes to the first row that differs, which may be far down the file.",
-)
-LIST_AS_TEXT = Code(
-    "D103",
-    "list-as-text",
-    Severity.ERROR,
-    "The dataset's ``type`` writes a column as text, and the rows hold a list there.\n\n"
-    "The model is trained on the Python text of the list, ``[{'role': ...``, without a word. "
-    "``chat_template.default`` and ``chat_template.argilla_chat`` read messages.",
-)
-ROLE_UNKNOWN = Code(
-    "D104",
-    "role-unknown",
-    Severity.ERROR,
-    "A message has a role that the type does not know.\n\n"
-    "In preference training axolotl knows user, assistant, system and tool, and stops with a "
-    "KeyError at any other.",
-)
-ROLE_NEVER_TRAINED = Code(
-    "D105",
-    "role-never-trained",
-    Severity.ERROR,
-    "No row has a message of a role that is trained on (``roles_to_train``, else assistant).\n\n"
-    "Every token is masked: the loss is 0 or nan, the run ends well, and nothing was learnt. "
-    "``train_on_inputs`` has no say there.",
-)
-EMPTY_ANSWER = Code(
-    "D106",
-    "empty-answer",
-    Severity.ERROR,
-    "An answer is empty.\n\n"
-    "In preference training the chat template's types look for the answer in the rendered text; an "
-    "empty one is found at its start, so the whole prompt of a dummy dialogue becomes the answer.",
-)
-IDENTICAL_PAIR = Code(
-    "D107",
-    "identical-pair",
-    Severity.WARNING,
-    "The chosen and the rejected answer are the same.\n\n"
-    "Such a pair has a margin of 0 whatever the model does: it costs its time and teaches nothing.",
-)
-READY_BUT_LISTS = Code(
-    "D108",
-    "ready-rows-are-lists",
-    Severity.ERROR,
-    "An entry without ``type`` has lists where it needs texts that are ready to train on.\n\n"
-    'axolotl stops when it measures their lengths: "text input must be of type `str`".',
-)
-DUPLICATE_ROWS = Code(
-    "D109",
-    "duplicate-rows",
-    Severity.NOTE,
-    "Rows are there more than once.\n\n"
-    "They are trained on that often, and if one of them is held out, the evaluation has seen it.",
-)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from launcher.diagnostics import Code, Diagnostic, Severity
+from launcher.diagnostics import Diagnostic, Severity
+from launcher.preview.codes import (
+    ANSWER_LOST,
+    ANSWER_TOO_EARLY,
+    EVAL_TOO_SMALL,
+    LIST_AS_TEXT,
+    LONG_ROWS,
+    LONG_ROWS_STOP,
+    NOTHING_TRAINED,
+    ROLE_NEVER_TRAINED,
+    ROW_FAILS,
+    SLOW_TOKENIZING,
+)
 from launcher.preview.columns import answer
 from launcher.preview.facts import capacity, fate, packed, real_batches, sequence_len
-from launcher.preview.raw import LIST_AS_TEXT, ROLE_NEVER_TRAINED, Case
+from launcher.preview.raw import Case
 from launcher.preview.rendering import Entry, Rendering, Row
 from launcher.recipe import Recipe
 from launcher.rules.batch import micro_batch, whole
@@ -23,81 +35,6 @@ NCCL_TIMEOUT = 1800  # seconds; axolotl's default (utils/distributed.py)
 UNDEFINED = "_token' is undefined"  # jinja2, where a template writes what the tokenizer has not
 DUMMY = "[[dummy_message]]"  # dpo/chat_template.py
 WORDS = 160  # letters of axolotl's words
-
-ANSWER_LOST = Code(
-    "D110",
-    "answer-lost",
-    Severity.ERROR,
-    "An answer is not in what the model is trained on.\n\n"
-    "axolotl's ``chat_template`` types for pairs look for the answer in the rendered text. A "
-    "template that trims (Llama 3, Gemma) never writes an answer that begins or ends with a blank "
-    'or a line break, it is not found, and what is left is the text\'s last letter, ">", or '
-    "nothing. The run goes on without a word.",
-)
-ANSWER_TOO_EARLY = Code(
-    "D111",
-    "answer-found-in-the-prompt",
-    Severity.ERROR,
-    "An answer is found in the template's own text, before its place.\n\n"
-    "axolotl's ``chat_template`` types for pairs take what follows the first place at which the "
-    'answer stands: "A" is found in a system prompt ("Alibaba Cloud"), "user" in a header. '
-    "The model is trained on a dummy dialogue then.",
-)
-NOTHING_TRAINED = Code(
-    "D112",
-    "rows-without-training",
-    Severity.WARNING,
-    "Rows have no token that the loss counts.\n\n"
-    "They cost their time and teach nothing. Where all are so, the loss is 0 or nan, or axolotl "
-    "stops.",
-)
-LONG_ROWS = Code(
-    "D113",
-    "long-rows",
-    Severity.WARNING,
-    "Rows are longer than ``sequence_len``, and are dropped or cut.\n\n"
-    "axolotl drops them by default, with one line among thousands; with ``excess_length_strategy: "
-    "truncate`` they lose their end, and with it the token that ends an answer.",
-)
-LONG_ROWS_STOP = Code(
-    "D114",
-    "long-rows-stop-the-run",
-    Severity.ERROR,
-    "Rows are longer than ``sequence_len``, and so the run ends.\n\n"
-    "With ``excess_length_strategy: raise`` the first long row ends it; where all are dropped, "
-    "nothing is left to train on.",
-)
-ROW_FAILS = Code(
-    "D115",
-    "row-fails",
-    Severity.ERROR,
-    "axolotl raises an exception when it renders a row.\n\n"
-    "One such row ends the run, after the data was downloaded and often late in its preparation.",
-)
-EVAL_TOO_SMALL = Code(
-    "D116",
-    "eval-split-too-small-to-pack",
-    Severity.ERROR,
-    "The rows that are held out do not fill one packed batch.\n\n"
-    'axolotl stops after the preparation: "eval dataset split is too small for sample_packing".',
-)
-SLOW_TOKENIZING = Code(
-    "D117",
-    "tokenizing-past-the-timeout",
-    Severity.WARNING,
-    "Tokenizing the pairs takes longer than the other GPUs wait.\n\n"
-    "In preference training TRL tokenizes on the first rank while all others wait in a collective; "
-    "after ``ddp_timeout`` (1,800 s) NCCL ends the run. The forecast is that of this machine.",
-)
-ROWS_NOT_HAD = Code(
-    "D118",
-    "rows-not-had",
-    Severity.ERROR,
-    "The rows of a dataset entry cannot be read.\n\n"
-    'If the training machine cannot, either, the run ends when it loads the data: "The dataset '
-    'could not be loaded". A path is relative to the working directory; a private or a gated '
-    "dataset needs ``HF_TOKEN``.",
-)
 
 
 def check(

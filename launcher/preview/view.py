@@ -12,6 +12,7 @@ from launcher.diagnostics import Diagnostic, LauncherError, Severity, in_order
 from launcher.facts.types import Kind
 from launcher.preview import raw, seen, vocabulary
 from launcher.preview.ask import Renderer, installed, source
+from launcher.preview.codes import ROWS_NOT_HAD
 from launcher.preview.facts import Facts, facts
 from launcher.preview.raw import Case
 from launcher.preview.rendering import Entry, Rendering
@@ -175,6 +176,6 @@ def _not_had(recipe: Recipe, one: Missing) -> Diagnostic:
     fact = f'the rows of {one.key}[{one.index}], "{one.name}", cannot be read: {one.why}'
     hint = "check the name; a private or gated dataset needs HF_TOKEN"
     if one.why.startswith(HERE):
-        told = seen.ROWS_NOT_HAD.at(span, fact, "run it again where the rows can be had")
+        told = ROWS_NOT_HAD.at(span, fact, "run it again where the rows can be had")
         return replace(told, severity=Severity.NOTE)
-    return seen.ROWS_NOT_HAD.at(span, fact, hint)
+    return ROWS_NOT_HAD.at(span, fact, hint)

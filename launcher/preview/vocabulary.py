@@ -6,60 +6,21 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from launcher.diagnostics import Code, Diagnostic, Severity
+from launcher.diagnostics import Diagnostic
+from launcher.preview.codes import (
+    BOS_TWICE,
+    EMBEDDINGS_GROW,
+    END_NOT_TRAINED,
+    NEW_TOKEN_UNSAVED,
+    TEMPLATE_NULL,
+    TOKENS_SPLIT,
+)
 from launcher.preview.rendering import Entry, Vocabulary
 from launcher.recipe import Recipe
 from launcher.schema.wording import cut
 
 NEW_TOKENS = "lora_modules_to_save"  # loaders/tokenizer.py
 NO_TEMPLATE = "chat_template is null"  # utils/chat_templates/base.py
-
-END_NOT_TRAINED = Code(
-    "D201",
-    "turn-end-not-trained",
-    Severity.WARNING,
-    "The token that ends an answer is masked: the model never learns to stop.\n\n"
-    "axolotl trains the tokenizer's ``eos_token`` as the end of a turn; this template ends turns "
-    "with another token. Name it under ``eot_tokens``.",
-)
-TOKENS_SPLIT = Code(
-    "D202",
-    "template-of-another-family",
-    Severity.WARNING,
-    "What the template writes as special tokens is ordinary text to this tokenizer.\n\n"
-    "``<|eot_id|>`` becomes five tokens or more that the model has never seen in that place: it "
-    "ignores turns, and the rows are longer. The template, or the type, is of another family.",
-)
-EMBEDDINGS_GROW = Code(
-    "D203",
-    "embeddings-grow",
-    Severity.WARNING,
-    "The tokenizer has more tokens than the model's embeddings have rows.\n\n"
-    "axolotl adds rows with random content; an adapter that was trained so cannot be merged into "
-    'the base model, and vLLM refuses it: "size mismatch". Most models have reserved tokens.',
-)
-NEW_TOKEN_UNSAVED = Code(
-    "D204",
-    "new-token-not-saved",
-    Severity.ERROR,
-    "A special token is new to the vocabulary, and the adapter does not train embeddings.\n\n"
-    'axolotl stops when it loads the tokenizer: "Please set lora_modules_to_save".',
-)
-TEMPLATE_NULL = Code(
-    "D205",
-    "tokenizer-without-template",
-    Severity.ERROR,
-    "The tokenizer has no chat template, and the recipe names none.\n\n"
-    'Base models often have none. axolotl stops at the first row: "chat_template is null".',
-)
-BOS_TWICE = Code(
-    "D206",
-    "bos-twice",
-    Severity.WARNING,
-    "Rows begin with two tokens for the beginning of a text.\n\n"
-    "The template writes one, and the tokenizer adds another. axolotl 0.19 has code against it, "
-    "which TRL 1.9 no longer calls. The model sees a start that it will not see when it is used.",
-)
 
 
 def check(recipe: Recipe, known: Vocabulary, entries: Sequence[Entry]) -> Iterator[Diagnostic]:
