@@ -137,8 +137,8 @@ class Renderer:
             if "answer" in found:
                 return rendering(found["answer"])
             if "refused" in found:
-                fact = f"axolotl refuses this recipe: {redact(found['refused'])}"
-                raise LauncherError(fact, "axr validate --upstream says where", exit_code=1)
+                fact, hint = map(redact, found["refused"])
+                raise LauncherError(fact, hint, exit_code=1)
             told(found["rows"])
         raise self._broken()
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from launcher.diagnostics import render_json
-from launcher.preview.rendering import Row, runs
+from launcher.preview.rendering import Row
 from launcher.preview.view import View
 
 
@@ -55,11 +55,5 @@ def _row(row: Row) -> dict[str, Any]:
         "cut": row.cut,
     }
     if row.parts:
-        found["parts"] = {
-            name: [
-                {"text": r.text, "tokens": r.tokens, "trained": r.trained, "special": r.special}
-                for r in runs(part)
-            ]
-            for name, part in row.parts.items()
-        }
+        found["parts"] = {name: [asdict(run) for run in part] for name, part in row.drawn().items()}
     return found

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launcher.dataset.sample import Sample
-from launcher.preview.rendering import Entry, Row, Run, runs, shown
+from launcher.preview.rendering import Entry, Row, Run, shown
 from launcher.preview.view import View
 
 WIDE = 120  # columns, from which a pair is drawn side by side
@@ -90,7 +90,7 @@ def counts(row: Row) -> str:
 
 
 def _parts(console: Console, row: Row, plain: Plain) -> None:
-    parts = {name: runs(tokens, TOKENS) for name, tokens in (row.parts or {}).items()}
+    parts = row.drawn(TOKENS)
     colour = console.is_terminal
     if colour and len(parts) > 1 and console.width >= WIDE:
         table = Table(expand=True, box=None, padding=(0, 2, 0, 0))

@@ -60,7 +60,7 @@ def figures(view: View) -> Iterator[Line]:
     """Yield the facts of the rows, a line each."""
     for key, found in view.facts.items():
         if key != "datasets":
-            yield "of", key
+            yield "figures", f"of {key}"
         yield from _figures(view, found, not view.exact)
 
 

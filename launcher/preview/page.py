@@ -12,7 +12,7 @@ from html import escape
 from launcher.diagnostics import render_text, summary
 from launcher.preview.draw import columns_of, counts
 from launcher.preview.lines import figures, notes, origins
-from launcher.preview.rendering import Row, Run, runs
+from launcher.preview.rendering import Row, Run
 from launcher.preview.view import View
 
 TOKENS = 4000  # of a text that are drawn
@@ -110,8 +110,8 @@ def _rows(view: View, count: int, safe: Plain) -> Iterator[str]:
 
 def _parts(row: Row, title: str, safe: Plain) -> Iterator[str]:
     yield '<div class="parts">'
-    for name, tokens in (row.parts or {}).items():
-        text = "".join(_run(name, run, safe) for run in runs(tokens, TOKENS))
+    for name, found in row.drawn(TOKENS).items():
+        text = "".join(_run(name, run, safe) for run in found)
         yield f"<section><h4>{name}</h4>{_scrolled(text, f'{title}: {name}')}</section>"
     yield "</div>"
 

@@ -101,10 +101,13 @@ def _missing(case: Case, read: Columns) -> Iterator[Diagnostic]:
             continue
         there = list(dict.fromkeys(str(name) for row in rows for name in row))
         wanted = " or ".join(f'"{name}"' for name in names)
-        fact = f"{case.name}: {case.numbered(without)} {_have(without)} no column {wanted}"
+        example = rows[without[0] - 1]
+        known = any(name in example for name in names)
+        some = "nothing in" if known else "no"
+        fact = f"{case.name}: {case.numbered(without)} {_have(without)} {some} column {wanted}"
         listed = ", ".join(cut(name, SHOWN) for name in there[:12])
         fact += f"; there are {listed}" if there else "; they are empty"
-        near = difflib.get_close_matches(names[0], there, 1)
+        near = [] if known else difflib.get_close_matches(names[0], map(str, example), 1)
         hint = f'rename the column "{near[0]}" to "{names[0]}"' if near else ""
         yield case.at(COLUMN_MISSING, fact, hint or "use a type that reads these columns")
 
@@ -204,7 +207,7 @@ def _answers(case: Case, read: Columns) -> Iterator[Diagnostic]:
     same = _numbers(
         rows,
         lambda row: (
-            row.get(first) is not None
+            isinstance(answer(row.get(first), read.content), str)
             and answer(row.get(first), read.content) == answer(row.get(second), read.content)
         ),
     )

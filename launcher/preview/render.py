@@ -1,10 +1,10 @@
 """The child that renders rows through axolotl: ``python -m launcher.preview.render``.
 
 It reads a question a line, and answers each with lines: ``{"rows": 17}`` while it goes on, then
-``{"answer": {...}}``, or ``{"refused": "why"}`` where axolotl takes the recipe for wrong. A
-question holds the ``config``, the ``capabilities`` of the GPU and the version of ``torch``, the
-``entries`` with their rows, how many of them to ``draw``, and a ``folder`` that is its own. No
-weights are loaded. A row that raises is an answer, too.
+``{"answer": {...}}``, or ``{"refused": ["why", "remedy"]}`` where axolotl takes the recipe for
+wrong. A question holds the ``config``, the ``capabilities`` of the GPU and the version of
+``torch``, the ``entries`` with their rows, how many of them to ``draw``, and a ``folder`` of its
+own. No weights are loaded. A row that raises is an answer, too.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def validated(question: dict[str, Any]) -> Any:
         torch = {"torch_version": question["torch"]}
         return validate_config(raw, dict(question["capabilities"]), torch)
     except Exception as problem:  # whatever axolotl raises is its verdict
-        raise Refused(words(problem)) from problem
+        fact = f"axolotl refuses this recipe: {words(problem)}"
+        raise Refused(fact, "axr validate --upstream says where") from problem
 
 
 def _rows(
@@ -111,7 +112,7 @@ def _main() -> None:
         try:
             write({"answer": answer(question, lambda done: write({"rows": done}))})
         except Refused as problem:
-            write({"refused": str(problem)})
+            write({"refused": problem.args})
 
 
 if __name__ == "__main__":

@@ -12,8 +12,11 @@ from launcher.redact import is_secret_value, redact
 MAX_WORDS = 500  # letters of an exception's words: they may quote the row
 
 
+DRAWN = 6000  # tokens of a text that are kept to be drawn: the first two thirds, and the last
+
+
 class Refused(Exception):
-    """axolotl takes the recipe for wrong."""
+    """axolotl takes the recipe for wrong, or cannot load what it names: the fact, and a remedy."""
 
 
 class Unknown(Exception):
@@ -59,7 +62,7 @@ class Row:
     ``trained``: tokens that the loss counts. ``long``: longer than ``sequence_len``. ``kept``: not
     dropped for its length. ``cut``: it loses its end. ``bos``: tokens of that kind at its start.
     ``end``: the special token after the last trained text, and whether it is trained, too.
-    ``parts``: the tokens of each text, of rows to be drawn.
+    ``parts``: the tokens of each text, of rows to be drawn; of a long text its two ends.
     """
 
     number: int
@@ -75,6 +78,11 @@ class Row:
     end: str = ""
     end_trained: bool = False
     parts: Mapping[str, tuple[Token, ...]] | None = None
+
+    def drawn(self, most: int = DRAWN) -> dict[str, list[Run]]:
+        """Return the runs of each text, at most so many tokens of it."""
+        counts = self.tokens or {}
+        return {name: runs(part, counts[name], most) for name, part in (self.parts or {}).items()}
 
     @property
     def longest(self) -> int:
@@ -146,15 +154,16 @@ def _row(found: Mapping[str, Any]) -> Row:
     return Row(**{**found, "lengths": tuple(found.get("lengths", ())), "parts": drawn})
 
 
-def runs(tokens: Sequence[Token], most: int | None = None) -> list[Run]:
-    """Return tokens as runs of one kind, a special token for itself. Of more than ``most`` tokens
-    the middle is left out. What has the shape of a secret is hidden: the result is kept, and shown.
+def runs(tokens: Sequence[Token], total: int, most: int = DRAWN) -> list[Run]:
+    """Return tokens as runs of one kind, a special token for itself. Of a text of more than
+    ``most`` tokens (``total``) the middle is left out. What has the shape of a secret is hidden:
+    the result is kept, and shown.
     """
-    if most is None or len(tokens) <= most:
+    if total <= most:
         return _runs(tokens)
     tail = most // 3
     head = most - tail
-    left_out = Run("", len(tokens) - most, hidden=True)
+    left_out = Run("", total - most, hidden=True)
     return [*_runs(tokens[:head]), left_out, *_runs(tokens[len(tokens) - tail :])]
 
 

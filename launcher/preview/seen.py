@@ -30,6 +30,7 @@ from launcher.rules.batch import micro_batch, whole
 from launcher.rules.rule import number
 from launcher.schema.wording import cut
 
+MORE = 4  # times sequence_len: to lengthen it by more is hardly the remedy
 SHARE = 0.01  # of the rows too long: more is said
 NCCL_TIMEOUT = 1800  # seconds; axolotl's default (utils/distributed.py)
 UNDEFINED = "_token' is undefined"  # jinja2, where a template writes what the tokenizer has not
@@ -153,7 +154,9 @@ def _long(case: Case, entry: Entry, *, exact: bool) -> Iterator[Diagnostic]:
     verb = "are" if len(wrong) > 1 else "is"
     fact = f"{case.name}: {case.numbered(wrong)} {verb} longer than sequence_len {limit:,}"
     fact += "" if exact else " by an estimate, the model's tokenizer is not here"
-    hint = f"sequence_len: {math.ceil(longest / 64) * 64}, if memory allows (axr plan)"
+    hint = "split these rows, or delete them"
+    if longest <= MORE * limit:
+        hint = f"sequence_len: {math.ceil(longest / 64) * 64}, if memory allows (axr plan)"
     if what == "stop the run" or (what == "dropped" and len(wrong) == len(good)):
         end = "the first ends the run" if what == "stop the run" else "nothing is left"
         yield LONG_ROWS_STOP.at(span, f"{fact}: {end} (the longest has {longest:,} tokens)", hint)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher.preview.rendering import Refused, words
+from launcher.preview.rendering import DRAWN, Refused, words
 from launcher.recipe import Recipe
 from launcher.standin import tokenizer as stand_in
 
@@ -33,7 +33,8 @@ def load(cfg: Any, question: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         tokenizer, refused = _loaded(cfg)
     except Exception as problem:
         if question["local"] or not isinstance(problem, OSError):
-            raise Refused(words(problem)) from problem
+            fact = f"the model's config or tokenizer does not load: {words(problem)}"
+            raise Refused(fact, "look at its folder") from problem
         why = question["why"] or words(problem)
         _stand_in(cfg, question)
         normalize_config(cfg)
@@ -148,8 +149,13 @@ def drawn(
     tokenizer: Any, ids: Sequence[int], trained: Sequence[bool]
 ) -> list[tuple[str, bool, bool]]:
     """Return the ids as tokens to be drawn: text, trained, special. Together the texts are the text
-    that was tokenized.
+    that was tokenized; of a long one its two ends.
     """
+    if len(ids) > DRAWN:
+        tail = DRAWN // 3
+        head = DRAWN - tail
+        first = drawn(tokenizer, ids[:head], trained[:head])
+        return first + drawn(tokenizer, ids[-tail:], trained[-tail:])
     special = tokenizer.added_tokens_decoder
     own = [number in special for number in ids]
     return list(zip(_texts(tokenizer, ids), map(bool, trained), own, strict=True))

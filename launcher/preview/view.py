@@ -10,13 +10,14 @@ from launcher import facts as known_facts
 from launcher.dataset.sample import Missing, Sample, first_rows
 from launcher.diagnostics import Diagnostic, LauncherError, Severity, in_order
 from launcher.facts.types import Kind
+from launcher.files import exists
 from launcher.preview import raw, seen, vocabulary
 from launcher.preview.ask import Renderer, installed, source
 from launcher.preview.codes import ROWS_NOT_HAD
 from launcher.preview.facts import Facts, facts
 from launcher.preview.raw import Case
 from launcher.preview.rendering import Entry, Rendering
-from launcher.recipe import Recipe
+from launcher.recipe import Recipe, located
 from launcher.rules.data import entries
 from launcher.rules.names import method
 from launcher.rules.rule import number
@@ -175,6 +176,8 @@ def _not_had(recipe: Recipe, one: Missing) -> Diagnostic:
     span = recipe.value_span(one.key, str(one.index), "path")
     fact = f'the rows of {one.key}[{one.index}], "{one.name}", cannot be read: {one.why}'
     hint = "check the name; a private or gated dataset needs HF_TOKEN"
+    if exists(located(one.name)):
+        hint = "look at the file: it has to hold rows, for instance a JSON object a line"
     if one.why.startswith(HERE):
         told = ROWS_NOT_HAD.at(span, fact, "run it again where the rows can be had")
         return replace(told, severity=Severity.NOTE)

@@ -425,6 +425,17 @@ def test_what_a_pair_becomes(
     assert text(answer, "chosen", trained=True) == chosen
 
 
+def test_of_a_huge_row_the_ends_are_drawn(renderer: Renderer, models: Models) -> None:
+    row = alpaca(output="so " * 20_000 + "it ends")
+    answer = rendered(
+        renderer, models.path(QWEN), sft("alpaca", sequence_len=100_000), [row], draw=1
+    )
+    drawn = answer.entries[0].rows[0].drawn(300)["text"]
+    assert sum(run.tokens for run in drawn) == answer.entries[0].rows[0].longest > 6000
+    assert [run.hidden for run in drawn].count(True) == 1
+    assert "".join(run.text for run in drawn).endswith("it ends<|im_end|>")
+
+
 def test_a_judged_answer(renderer: Renderer, models: Models) -> None:
     row = {"prompt": "Name a metal.", "completion": "Iron.", "label": True}
     settings = dpo(None) | {"rl": "kto", "remove_unused_columns": False}

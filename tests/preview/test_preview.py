@@ -154,10 +154,14 @@ def test_packing_is_that_of_axolotl() -> None:
 
 def test_a_long_text_loses_its_middle_and_a_secret_its_letters() -> None:
     tokens = [Token(f"w{n} ", n > 5, False) for n in range(100)]
-    head, hidden_run, tail = runs(tokens, 30)[0], runs(tokens, 30)[2], runs(tokens, 30)[3]
+    head, hidden_run, tail = (
+        runs(tokens, 100, 30)[0],
+        runs(tokens, 100, 30)[2],
+        runs(tokens, 100, 30)[3],
+    )
     assert (head.tokens, hidden_run.tokens, hidden_run.hidden, tail.tokens) == (6, 70, True, 10)
-    assert sum(run.tokens for run in runs(tokens, 30)) == 100
-    assert runs([Token("the key is ", True, False), Token(TOKEN, True, False)])[0].text == (
+    assert sum(run.tokens for run in runs(tokens, 100, 30)) == 100
+    assert runs([Token("the key is ", True, False), Token(TOKEN, True, False)], 2)[0].text == (
         "the key is ***"
     )
 
@@ -232,6 +236,14 @@ def test_rows_that_cannot_be_had(axr: Axr, tmp_path: Path, light: dict[str, str]
     done = axr("preview", "my.yaml", env={**light, **OFFLINE})
     assert done.returncode == 0
     assert "datasets[1] row 1" in done.stdout
+
+
+def test_a_file_without_rows(axr: Axr, tmp_path: Path, light: dict[str, str]) -> None:
+    write(tmp_path, [], dpo())
+    done = axr("preview", "my.yaml", env=light)
+    assert done.returncode == 1
+    assert 'D118 rows-not-had]: the rows of datasets[0], "rows.jsonl"' in done.stdout
+    assert "help: look at the file" in done.stdout
 
 
 def test_stand_in_rows_are_called_so(axr: Axr, light: dict[str, str]) -> None:
