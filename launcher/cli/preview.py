@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import shutil
 import sys
@@ -26,6 +25,7 @@ from launcher.cli.console import (
     show_problems,
     typed,
 )
+from launcher.cli.train import _environment
 from launcher.diagnostics import LauncherError, Severity, has_errors, summary
 from launcher.preview.lines import figures, notes, origins
 from launcher.preview.view import View, foreign, view
@@ -89,14 +89,15 @@ def preview(name: str, overrides: tuple[str, ...], **given: Any) -> int:
     if options.page and options.page.exists():
         raise _exists(options.page)
     trusted = options.trust or not foreign(recipe)
+    environ = _environment(Path(".env"))
     with _status() as told:
         found = view(
-            recipe, os.environ, most=options.most, draw=options.draw, trusted=trusted, told=told
+            recipe, environ, most=options.most, draw=options.draw, trusted=trusted, told=told
         )
     _show(found, options)
     if options.page:
         _write(found, options, options.page)
-    if not options.as_json:
+    if not options.as_json and not found.broken:
         next_commands(_next(found, [typed(name), *([shlex.join(overrides)] if overrides else ())]))
     return _code(found)
 

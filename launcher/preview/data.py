@@ -21,6 +21,7 @@ def data(view: View) -> dict[str, Any]:
         "rendered": view.rendering is not None,
         "why": view.why,
         "tokenizer": asdict(known) if known else None,
+        "rows_per_second": view.rendering.speed if view.rendering else None,
         "facts": {key: asdict(found) for key, found in view.facts.items()},
         "problems": [json.loads(render_json(one, view.recipe.texts)) for one in view.problems],
     }

@@ -33,7 +33,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; } h3, h4 { f
   margin-bottom: .4rem; } h4 { font-weight: 400; margin-top: .4rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
 dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; }
-pre { margin: 0; padding: .75rem; border: 1px solid var(--line); border-radius: .4rem;
+pre { margin: 0 0 .5rem; padding: .75rem; border: 1px solid var(--line); border-radius: .4rem;
   overflow: auto; max-height: 40rem; white-space: pre-wrap; overflow-wrap: anywhere;
   font: .875rem/1.6 ui-monospace, monospace; }
 pre:focus-visible { outline: 3px solid var(--trained); }

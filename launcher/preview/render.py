@@ -43,7 +43,7 @@ def answer(question: dict[str, Any], told: Told) -> dict[str, Any]:
         except Exception as problem:  # whatever axolotl raises is its answer
             found |= {"rows": [], "error": words(problem)}
         entries.append(found)
-    vocabulary["split"] = tokens.split(tokenizer, question["entries"], entries)
+    vocabulary["split"] = tokens.split(cfg, tokenizer, question["entries"], entries)
     return {
         "entries": entries,
         "vocabulary": vocabulary,

@@ -14,6 +14,7 @@ from launcher.standin import tokenizer as stand_in
 
 # What looks like a special token: <|im_start|>, <start_of_turn>.
 SPECIAL = re.compile(r"<\|[A-Za-z0-9_.-]{1,40}\|>|<(?:start|end)_of_turn>")
+DEFAULT = "tokenizer_default"  # the template of the tokenizer itself
 PART = 6  # tokens; a letter has at most four bytes, and some tokenizers start with a blank
 NEAR = 3  # tokens; how far from a turn axolotl looks for its end (chat_template.py)
 NO_TEMPLATE = "chat_template is null"  # utils/chat_templates/base.py
@@ -98,11 +99,17 @@ def _vocabulary(cfg: Any, tokenizer: Any, why: str, refused: str) -> dict[str, A
 
 
 def split(
-    tokenizer: Any, asked: Iterable[Mapping[str, Any]], entries: Iterable[Mapping[str, Any]]
+    cfg: Any,
+    tokenizer: Any,
+    asked: Iterable[Mapping[str, Any]],
+    entries: Iterable[Mapping[str, Any]],
 ) -> list[str]:
     """Return what looks like a special token, stands in the rendered texts but not in the rows, and
-    is several tokens here.
+    is several tokens here. What the tokenizer's own template writes is meant so: Zephyr's
+    ``<|user|>`` always was several.
     """
+    by_default = str(cfg.chat_template or DEFAULT).startswith(DEFAULT)
+    own = set(SPECIAL.findall(str(tokenizer.chat_template))) if by_default else set()
     written = {
         token
         for entry in entries
@@ -118,7 +125,7 @@ def split(
     }
     return sorted(
         token
-        for token in written - given
+        for token in written - given - own
         if len(tokenizer.encode(token, add_special_tokens=False)) > 1
     )
 
