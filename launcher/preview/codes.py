@@ -80,8 +80,8 @@ ANSWER_LOST = Code(
     "An answer is not in what the model is trained on.\n\n"
     "axolotl's ``chat_template`` types for pairs look for the answer in the rendered text. A "
     "template that trims (Llama 3, Gemma) never writes an answer that begins or ends with a blank "
-    'or a line break, it is not found, and what is left is the text\'s last letter, ">", or '
-    "nothing. The run goes on without a word.",
+    "or a line break, so it is not found, and the text's last letter is left. With Llama 3 that is "
+    '">", and the run goes on without a word; with Gemma it is nothing, and the run stops.',
 )
 ANSWER_TOO_EARLY = Code(
     "D111",
