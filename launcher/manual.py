@@ -10,6 +10,7 @@ from typing import Any
 
 from launcher import cpu, facts, hazards, preflight, source
 from launcher.diagnostics import Code
+from launcher.doctor.judge import SUBJECTS
 from launcher.plan import check as plan_check
 from launcher.recipe import load, shipped
 from launcher.rules import RULES
@@ -19,7 +20,7 @@ from launcher.schema.validator import schema
 from launcher.schema.wording import either, expected
 from launcher.upstream import place
 
-_MODULES = (source, hazards, check, place, plan_check, preflight, cpu)
+_MODULES = (source, hazards, check, place, plan_check, preflight, cpu, *SUBJECTS)
 _LISTS = ("datasets", "test_datasets", "pretraining_dataset")
 _STAGES = {
     "Y": "Y: reading the YAML",
@@ -27,6 +28,7 @@ _STAGES = {
     "R": "R: what the recipe means",
     "U": "U: what axolotl itself says (--upstream)",
     "P": "P: the plan",
+    "N": "N: this machine (axr doctor)",
     "L": "L: this machine, before the start",
 }
 WIDTH = 88

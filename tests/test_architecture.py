@@ -41,9 +41,13 @@ ORDER = (
     "models",
     "plan",
     "node",
+    "hub",
+    "trackers",
+    "survey",
     "runs",
     "cpu",
     "preflight",
+    "doctor",
     "manual",
     "sarif",
     "progress",
@@ -69,7 +73,9 @@ axr explain [OPTIONS] CODE|NAME|KEY --all
 axr schema [OPTIONS] --check
 axr plan [OPTIONS] NAME [KEY=VALUE]... --gpu --gpus --nodes --rows --price --fit --compare \
 --dry-run-memory --fetch --json
-axr train [OPTIONS] NAME [KEY=VALUE]... --gpus --cpu --dry-run --trust
+axr doctor [OPTIONS] [NAME] [KEY=VALUE]... --gpus --nodes --node-rank --head --offline --timeout \
+--json
+axr train [OPTIONS] NAME [KEY=VALUE]... --gpus --cpu --dry-run --skip-doctor --trust
 axr demo [OPTIONS]
 """
 
@@ -210,6 +216,7 @@ sys.exit(code)
         ("validate",),
         ("validate", "--help"),
         ("train", "--help"),
+        ("doctor", "--help"),
         ("demo", "--help"),
         ("plan", "qwen25-sft"),
         ("plan", "qwen25-sft", "--compare"),

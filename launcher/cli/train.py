@@ -6,7 +6,9 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 from dotenv import dotenv_values
@@ -16,13 +18,18 @@ from launcher import node as nodes
 from launcher import preflight, runs
 from launcher import recipe as recipes
 from launcher.cli import plan_panel as panel
-from launcher.cli.console import next_commands, plain, say, show_problems, typed
+from launcher.cli.console import next_commands, plain, say, say_problem, show_problems, typed
+from launcher.cli.examine import Options as Examination
+from launcher.cli.examine import examine, need_of, places_of
 from launcher.cli.outlook import Outlook, outlook
 from launcher.diagnostics import Diagnostic, LauncherError, has_errors
+from launcher.doctor.line import failed
+from launcher.doctor.need import Need
 from launcher.launch import Launch
 from launcher.node import Machine, Node
 from launcher.plan.check import check as plan_check
 from launcher.recipe import Recipe
+from launcher.redact import secret_values
 from launcher.rules.batch import whole
 from launcher.rules.security import remote_code
 from launcher.runs import RunFolder
@@ -48,40 +55,47 @@ from launcher.validate import validate
     help="Print the shell script that would be run; start and write nothing.",
 )
 @click.option(
+    "--skip-doctor", is_flag=True, help="Start whatever the machine's check says, at your own risk."
+)
+@click.option(
     "--trust", is_flag=True, help="Allow the plugins and the remote code that the recipe names."
 )
-def train(
-    name: str, overrides: tuple[str, ...], gpus: int | None, cpu: bool, dry_run: bool, trust: bool
-) -> int:
+def train(name: str, overrides: tuple[str, ...], **given: Any) -> int:
     """Train a recipe here: check it, make a run folder, start axolotl under accelerate."""
-    code, _ = run_recipe(name, overrides, gpus=gpus, cpu=cpu, dry_run=dry_run, trust=trust)
+    code, _ = run_recipe(name, overrides, Options(**given))
     return code
 
 
+@dataclass(frozen=True)
+class Options:
+    """What was asked for beside the recipe and its overrides."""
+
+    gpus: int | None = None
+    cpu: bool = False
+    dry_run: bool = False
+    skip_doctor: bool = False
+    trust: bool = False
+
+
 def run_recipe(
-    name: str,
-    overrides: tuple[str, ...],
-    *,
-    gpus: int | None = None,
-    cpu: bool = False,
-    dry_run: bool = False,
-    trust: bool = False,
+    name: str, overrides: tuple[str, ...], options: Options | None = None
 ) -> tuple[int, RunFolder | None]:
     """Do all that ``axr train`` does; return the exit code, and the run folder if one was made."""
+    options = options or Options()
     recipe = recipes.load(recipes.find(name), overrides)
-    environ = _environment(Path(".env"))
+    environ = environment(Path(".env"))
     node = nodes.probe(environ)
     problems = validate(recipe)
     show_problems(problems, recipe.texts, to_stderr=True)
     if has_errors(problems):
         return 1, None
-    machine = _machine(recipe, node, gpus, cpu=cpu, dry_run=dry_run)
-    obstacles = preflight.check(recipe, machine, node, environ, cpu_allowed=cpu)
+    machine = _machine(recipe, node, options)
+    obstacles = preflight.check(recipe, machine, node, environ, cpu_allowed=options.cpu)
     show_problems(obstacles, recipe.texts, to_stderr=True)
     if has_errors(
         problem
         for problem in obstacles
-        if not (dry_run and problem.code == preflight.SECRET_UNSET.code)
+        if not (options.dry_run and problem.code == preflight.SECRET_UNSET.code)
     ):
         return 1, None
     view = outlook(recipe, machine, node, environ)
@@ -91,13 +105,17 @@ def run_recipe(
     launch = launching.build(
         recipe, machine, folder, environ, accelerate=_accelerate(), spread=view.changes
     )
-    if dry_run:
+    if options.dry_run:
         place = f"{machine.processes} x GPU" if not machine.on_cpu else "the CPU"
         _describe(recipe, launch, place, view)
         click.echo(launching.script(launch, dotenv=Path(".env").exists()), nl=False)
         return 0, None
-    _ask_for_trust(problems, trust)
+    _ask_for_trust(problems, options.trust)
     _require_stack()
+    if not options.skip_doctor:
+        need = need_of(recipe, launch, machine, environ, view.forecast)
+        if not _ready(need, node):
+            return 1, None
     return _run(recipe, launch, environ, node, view), folder
 
 
@@ -121,7 +139,7 @@ def _run(
     return code
 
 
-def _environment(dotenv: Path) -> dict[str, str]:
+def environment(dotenv: Path) -> dict[str, str]:
     """Return the user's environment, with ``.env`` beneath it: what is exported wins."""
     try:
         kept = {name: value for name, value in dotenv_values(dotenv).items() if value}
@@ -137,10 +155,11 @@ def _environment(dotenv: Path) -> dict[str, str]:
     return environ
 
 
-def _machine(recipe: Recipe, node: Node, gpus: int | None, *, cpu: bool, dry_run: bool) -> Machine:
+def _machine(recipe: Recipe, node: Node, options: Options) -> Machine:
     """Return what the run may use. A dry run takes what is asked for, or what the recipe needs, for
     present.
     """
+    gpus, cpu, dry_run = options.gpus, options.cpu, options.dry_run
     found = len(node.gpus)
     needed = recipe.block.get("needs", {})
     if cpu and gpus:
@@ -179,6 +198,19 @@ def _ask_for_trust(problems: list[Diagnostic], trust: bool) -> None:
         )
     if not click.confirm("Run this code on this machine?", err=True):
         raise click.Abort
+
+
+def _ready(need: Need, node: Node) -> bool:
+    """Look at what decides this run on this machine; print what is not in order."""
+    places = places_of(need.environ, str(need.settings["output_dir"]))
+    look = Examination(thorough=False)
+    _, lines = examine(replace(need, cpu_allowed=True), node, places, look)
+    for line in lines:
+        if line.problem:
+            say_problem(line.problem, need.texts, secret_values(need.environ))
+    if failed(lines):
+        say("this machine is not ready; to start all the same: add --skip-doctor", fg="red")
+    return not failed(lines)
 
 
 def _require_stack() -> None:
