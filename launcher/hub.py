@@ -243,10 +243,12 @@ def _account(api: Any, has_token: bool) -> dict[str, Any]:
 
 
 def _no_account(problem: Any) -> dict[str, Any]:
-    status, words = problem.response.status_code, str(problem.server_message or "")
+    status = problem.response.status_code
     if status not in (401, 403):
         return {"why": f"HTTP {status}"}
-    return {"state": EXPIRED if "expired" in f"{words} {problem}".lower() else REFUSED}
+    # huggingface_hub puts words of its own in the place of the Hub's
+    words = f"{problem.response.headers.get('X-Error-Message')} {problem.response.text}".lower()
+    return {"state": EXPIRED if "expired" in words else REFUSED}
 
 
 def _readable(api: Any, one: Mapping[str, str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def doctor(name: str | None, overrides: tuple[str, ...], **given: Any) -> int:
         return 1
     need, places, lines = _need(recipe, node, environ, asked)
     facts, found = examine(need, node, places, options)
-    lines = [*lines, *found]
+    lines = [*lines, *_secrets(recipe, environ, found), *found]
     secrets = secret_values(environ)
     if asked.as_json:
         show(json.dumps(_hidden(_data(facts, lines), secrets)))
@@ -133,10 +133,6 @@ def _need(
     folder = RunFolder(root / runs.run_name(recipe.name))
     launch = launching.build(recipe, machine, folder, environ, spread=view.changes)
     need = _spread(need_of(recipe, launch, machine, environ, view.forecast), asked)
-    lines += [
-        Line("secrets", Verdict.ERROR, one.message, one)
-        for one in preflight.missing_secrets(recipe, environ)
-    ]
     return need, places_of(need.environ, str(launch.resolved["output_dir"])), lines
 
 
@@ -153,6 +149,18 @@ def _outlook(
         view = Outlook(None, problem.message)
     lines = [] if view.forecast or machine.on_cpu else [unchecked("plan", view.why)]
     return view, lines
+
+
+def _secrets(
+    recipe: Recipe | None, environ: Mapping[str, str], found: Iterable[Line]
+) -> Iterator[Line]:
+    """Yield the secrets that the recipe names and that are not set, unless that was found by who
+    needs them.
+    """
+    told = {line.words for line in found if line.problem}
+    for one in preflight.missing_secrets(recipe, environ) if recipe else ():
+        if one.message not in told:
+            yield Line("secrets", Verdict.ERROR, one.message, one)
 
 
 def _data(facts: Facts, lines: Iterable[Line]) -> dict[str, Any]:

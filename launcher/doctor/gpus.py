@@ -147,12 +147,10 @@ def _memory(gpus: Sequence[Gpu], need: Need) -> Lines:
 def _enough(least: Gpu, free: str, need: Need) -> Line:
     assert need.forecast is not None
     memory = need.forecast.memory
-    peak, what = memory.allocated + memory.context, "at its peak"
-    if (resuming := need.resuming_bytes) > peak:
-        peak, what = resuming, "while it loads the checkpoint"
-    words = f"{free}; the run takes {gib(peak)} {what}"
+    peak = gib(memory.allocated + memory.context)
+    words = f"{free}; the run takes {peak} at its peak"
     free_bytes = min((least.free_gib or 0.0) * GIB, need.forecast.hardware.gpu.memory_bytes)
-    if memory.verdict(free_bytes) is Verdict.NO or resuming > free_bytes:
+    if memory.verdict(free_bytes) is Verdict.NO:
         name = need.recipe.name if need.recipe else ""
         hint = f"axr plan {name} --gpu {need.forecast.hardware.gpu.name} --fit"
         return bad("GPU memory", SHORT, words, hint, need.span("micro_batch_size"))

@@ -96,7 +96,8 @@ def lines(facts: Facts, need: Need) -> Lines:
     for one in need.reads:
         access = found.of(one.kind, one.name)
         if access and not (refused and access.state == hubs.UNKNOWN):
-            yield _readable(access, need)
+            has_token = found.account.state != hubs.NONE
+            yield _readable(access, need, has_token=has_token)
             yield from _split(access, need)
     for one in need.writes:
         yield _writable(one, found, need)
@@ -127,7 +128,7 @@ def _endpoint(endpoint: Endpoint, need: Need) -> Line:
 def _account(account: Account, need: Need) -> Line:
     if account.state == hubs.NONE:
         if need.writes:
-            hint = f"export HF_TOKEN=... with the right to write: {TOKENS}"
+            hint = f"make one that may write ({TOKENS}), and set HF_TOKEN, in .env or exported"
             words = f"no token, and the run pushes to {need.writes[0].name}"
             return bad("token", NO_TOKEN, words, hint, need.span("hub_model_id"))
         return ok("token", "none: public repositories only")
@@ -145,7 +146,7 @@ def _role(account: Account) -> str:
     return roles.get(account.role, f"role {account.role or 'not said'}")
 
 
-def _readable(access: Access, need: Need) -> Line:
+def _readable(access: Access, need: Need, *, has_token: bool) -> Line:
     subject, name, span = access.kind, access.name, _place(access.name, need)
     address = f"https://huggingface.co/{'datasets/' * (access.kind == 'dataset')}{access.name}"
     match access.state:
@@ -153,10 +154,12 @@ def _readable(access: Access, need: Need) -> Line:
             return ok(subject, f"{name} can be read")
         case hubs.GATED:
             hint = f"accept the terms with the token's account: {address}"
+            if not has_token:
+                hint = f"accept the terms: {address}\nthen set HF_TOKEN, in .env or exported"
             return bad(subject, GATED, f'"{name}" is gated', hint, span)
         case hubs.CLOSED:
             hint = f"give the token the right to read gated repositories: {TOKENS}"
-            words = f'"{name}" is closed to this token: {access.why}'
+            words = f'this token may not read "{name}" ({access.why})'
             return bad(subject, GATED, words, hint, span)
         case hubs.MISSING:
             why = access.why or "or it is private, and this token may not see it"

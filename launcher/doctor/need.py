@@ -63,20 +63,6 @@ class Need:
         return bool(self.recipe) and self.needs.get("gpu") not in (None, "none")
 
     @property
-    def resuming_bytes(self) -> float:
-        """Bytes of a GPU while a checkpoint is loaded: with several processes the file of the
-        optimizer's states goes to the GPU before they are copied (transformers' trainer.py,
-        _load_optimizer_and_scheduler). 0 where the run starts anew.
-        """
-        if self.forecast is None or not self.settings.get("resume_from_checkpoint"):
-            return 0.0
-        if self.processes < 2 or self.deepspeed is not None:
-            return 0.0
-        held, memory = self.forecast.memory.phases[0], self.forecast.memory
-        standing = held.weights + held.adapters + held.reference + 2 * held.optimizer
-        return standing + memory.context
-
-    @property
     def attention(self) -> str:
         """The implementation of the attention; nothing where it is left open."""
         name = self.settings.get("attn_implementation")

@@ -55,10 +55,10 @@ def _tracker(found: Tracker, need: Need) -> Line:
     if not trackers.needs_key(found.name, need.settings, need.environ):
         return ok(title, "needs no key")
     if not found.key:
-        hint = f"export {variable}=...\nor go without the service: {instead}"
+        hint = f"set {variable}, in .env or exported\nor go without the service: {instead}"
         return bad(title, NO_KEY, f"{variable} is not set", hint, span)
     if found.valid is False:
-        hint = f"export {variable}=... with a key that is valid"
+        hint = f"set {variable} to a key that is valid: https://wandb.ai/authorize"
         return bad(title, BAD_KEY, "the key is refused", hint, span)
     return ok(title, "the key is valid" if found.valid else f"{variable} is set{_why(found)}")
 
