@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import yaml
+
 
 @dataclass(frozen=True)
 class Token:
@@ -253,6 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
             "usedStorage": sum(found.files().values()),
             "createdAt": "2026-01-01T00:00:00.000Z",
             "lastModified": "2026-01-01T00:00:00.000Z",
+            "cardData": _card(found.folder / "README.md"),
             "siblings": [{"rfilename": file, "size": size} for file, size in found.files().items()],
         }
 
@@ -333,6 +336,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)
+
+
+def _card(readme: Path) -> dict[str, Any]:
+    """Return what a repository's card says of it, between two lines of dashes."""
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    parts = text.split("---\n", 2)
+    return yaml.safe_load(parts[1]) or {} if len(parts) == 3 and not parts[0] else {}
 
 
 def _in(folder: Path) -> list[Path]:

@@ -192,15 +192,20 @@ def _hidden(value: Any, secrets: tuple[str, ...]) -> Any:
 
 
 def _show(lines: Iterable[Line], secrets: tuple[str, ...]) -> None:
-    rows = [_hidden([*_cells(line)], secrets) for line in lines]
     if in_colour():
-        _table(rows)
+        _table(_hidden([*_cells(line)], secrets) for line in lines)
         return
+    for text in text_lines(lines):
+        show(redact(text, secrets))
+
+
+def text_lines(lines: Iterable[Line]) -> Iterator[str]:
+    """Yield the table as plain text: verdict, subject, what was found, and below it what to do."""
+    rows = [_cells(line) for line in lines]
     width = max(len(row[1]) for row in rows)
     for verdict, subject, words, code, remedy in rows:
-        show(f"{verdict:<11}  {subject:<{width}}  {words}{f' [{code}]' if code else ''}")
-        for part in remedy.splitlines():
-            show(f"{'':<11}  {'':<{width}}  help: {part}")
+        yield f"{verdict:<11}  {subject:<{width}}  {words}{f' [{code}]' if code else ''}"
+        yield from (f"{'':<11}  {'':<{width}}  help: {part}" for part in remedy.splitlines())
 
 
 def _cells(line: Line) -> tuple[str, str, str, str, str]:

@@ -153,6 +153,8 @@ def _enough(least: Gpu, free: str, need: Need) -> Line:
     if memory.verdict(free_bytes) is Verdict.NO:
         name = need.recipe.name if need.recipe else ""
         hint = f"axr plan {name} --gpu {need.forecast.hardware.gpu.name} --fit"
+        if need.forecast.verdict is not Verdict.NO:  # the whole card would do
+            hint = "take a whole card" if least.mig else "end what else runs on it"
         return bad("GPU memory", SHORT, words, hint, need.span("micro_batch_size"))
     return ok("GPU memory", words)
 
@@ -202,7 +204,9 @@ def _links(gpus: Sequence[Gpu], need: Need) -> Line:
     module = "SXM" in gpus[0].name or (kind is not None and "SXM" in kind.title)
     if all(up):
         return ok("GPU links", f"NVLink, {min(count or 0 for count in up)} links up on each")
-    if module and any(count is not None for count in up):
+    if kind is not None and kind.nvlink and None in up:
+        return unchecked("GPU links", "the driver does not say whether NVLink is up")
+    if module:
         down = ", ".join(str(gpu.index) for gpu in gpus if not gpu.nvlinks)
         hint = "take another machine, or count on PCIe: axr plan shows ways to spread a run"
         return bad("GPU links", UNLINKED, f"no NVLink up on GPU {down}", hint)

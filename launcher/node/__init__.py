@@ -136,9 +136,10 @@ def _visible(gpus: tuple[Gpu, ...], chosen: str | None) -> tuple[Gpu, ...]:
         match = [
             gpu
             for gpu in gpus
-            if (str(gpu.index) == name and not gpu.mig)
+            if str(gpu.index) == name
             or (name.startswith(("GPU-", "MIG-")) and gpu.uuid.startswith(name))
         ]
+        match = match[:1] if name.isdecimal() else match  # of a card in slices the first
         if len(match) != 1:
             break
         if match[0] in kept:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from launcher.node import VOLUME
 from launcher.node.child import ask
@@ -214,16 +214,21 @@ def _xids(log: Path = Path("/dev/kmsg")) -> list[int] | None:
     except OSError:
         return None
     found: set[int] = set()
-    try:
-        while True:
-            entry = os.read(stream, 8192).decode("utf-8", errors="replace")
+    with open(stream, "rb", buffering=0) as entries:
+        while entry := _entry(entries):
             found |= {int(number) for number in _XID.findall(entry)}
-    except BlockingIOError:  # the end
-        return sorted(found)
-    except OSError:
-        return None
-    finally:
-        os.close(stream)
+    return sorted(found)
+
+
+def _entry(log: IO[bytes]) -> str:
+    """Return the next entry; nothing at the end, or where it may not be read."""
+    while True:
+        try:
+            return (log.read(8192) or b"").decode("utf-8", errors="replace")
+        except BrokenPipeError:  # overwritten meanwhile: the next one
+            continue
+        except OSError:
+            return ""
 
 
 def _say_place(role: str, path: str) -> None:
@@ -252,9 +257,6 @@ def _nearest(folder: Path) -> Path:
 
 def _written(folder: Path, free: int) -> dict[str, Any]:
     """Write for a moment and return how fast that went; the file is gone afterwards."""
-    if free < 2 * WRITE_PIECE * WRITE_PIECES:
-        return {}
-    piece, done = os.urandom(WRITE_PIECE), 0
     file = folder / f".axr-doctor-{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_DSYNC
     try:
@@ -262,15 +264,18 @@ def _written(folder: Path, free: int) -> dict[str, Any]:
         file.unlink()  # at once: it goes with this process, whatever happens to it
     except OSError as problem:
         return {"writable": False, "why": problem.strerror or str(problem)}
+    piece, done = os.urandom(WRITE_PIECE), 0
+    most = min(WRITE_PIECES, free // (4 * WRITE_PIECE))  # a disk that is full is left alone
     begin = time.monotonic()
     try:
-        while done < WRITE_PIECES and time.monotonic() - begin < WRITE_SECONDS:
+        while done < most and time.monotonic() - begin < WRITE_SECONDS:
             done += os.write(stream, piece) // WRITE_PIECE
     except OSError as problem:
         return {"why": f"while writing: {problem.strerror}"}
     finally:
         os.close(stream)
-    return {"speed": round(done * WRITE_PIECE / max(time.monotonic() - begin, 1e-6))}
+    spent = max(time.monotonic() - begin, 1e-6)
+    return {"speed": round(done * WRITE_PIECE / spent)} if done else {}
 
 
 def _mount(path: str) -> tuple[str, str]:
