@@ -44,7 +44,7 @@ def held(kind: str, name: str, environ: Mapping[str, str]) -> int:
     blobs = folder(environ) / f"{kind}--{name.replace('/', '--')}" / "blobs"
     try:
         return sum(blob.stat().st_size for blob in blobs.iterdir() if blob.suffix != ".incomplete")
-    except OSError:
+    except (OSError, ValueError):  # nothing, or no name of a folder
         return 0
 
 

@@ -102,13 +102,16 @@ def lines(facts: Facts, need: Need) -> Lines:
 
 def _count(facts: Facts, need: Need) -> Line:
     node, wanted = facts.node, gpu_count(need)
-    asked = f"{wanted or 1} x {need.needs.get('gpu')}"
-    if not node.gpus and (node.trouble or (need.wants_gpu and not need.cpu_allowed)):
+    asked = f"{wanted or 1} x {need.needs.get('gpu') or 'GPU'}"
+    wants = bool(need.asked) or (need.wants_gpu and not need.cpu_allowed)
+    if not node.gpus and (node.trouble or wants):
         found = f"NVML: {node.trouble}" if node.trouble else "this machine has no GPU"
-        words = f"the recipe needs {asked}, and {found}" if need.wants_gpu else found
+        words = f"{asked} {'is' if wanted < 2 else 'are'} needed, and {found}" if wants else found
         hint = "in a container: start it with --gpus all\nelse see whether nvidia-smi answers"
         if not node.trouble:
-            hint = "rent one; what it needs: axr plan " + (need.recipe.name if need.recipe else "")
+            hint = (
+                f"rent one; what it needs: axr plan {need.recipe.name if need.recipe else 'NAME'}"
+            )
         return bad("GPUs", NO_GPU, words, hint, need.needs_span("gpu"))
     if not node.gpus:
         return ok("GPUs", f"none: {plural(node.cpus, 'core')}")

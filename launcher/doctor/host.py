@@ -73,7 +73,17 @@ SHM_OF_ONE = 1 * GIB  # bytes a GPU: NCCL's buffers, and batches of the workers
 FILES = 1024  # what most systems give
 PINNED = 64 * 2**20  # bytes; a container's 64 KiB or 8 MiB registers nothing
 CLOCK_SECONDS = 120  # signed addresses live for minutes
-INITS = {"tini", "dumb-init", "docker-init", "catatonit", "systemd", "init", "s6-svscan", "runit"}
+INITS = {
+    "axr",
+    "tini",
+    "dumb-init",
+    "docker-init",
+    "catatonit",
+    "systemd",
+    "init",
+    "s6-svscan",
+    "runit",
+}
 
 
 def lines(facts: Facts, need: Need) -> Lines:
@@ -159,7 +169,9 @@ def _clock(ahead: float) -> Line:
 
 
 def _init(host: Host) -> Line:
-    first = host.first or "unknown"
+    first = host.first
+    if not first:
+        return unchecked("first process", "it cannot be seen from here")
     if first in INITS:
         return ok("first process", f"{first}: it passes signals on")
     words = f"the container's first process is {first}: it may not pass SIGTERM on"

@@ -154,10 +154,12 @@ def _reads(settings: Mapping[str, Any]) -> Iterator[Repository]:
     for key in ("datasets", "test_datasets", "pretraining_dataset"):
         for entry in _entries(settings.get(key)):
             name = str(entry.get("path"))
-            if _remote(name) and os.path.splitext(name)[1] not in _FILES:
+            if _remote(name) and name not in _BUILDERS and os.path.splitext(name)[1] not in _FILES:
                 yield Repository("dataset", name, str(entry.get("revision") or "main"))
 
 
+# datasets' own readers of files, named as a path with data_files beside it
+_BUILDERS = {"json", "csv", "parquet", "arrow", "text", "xml", "webdataset"}
 _FILES = {".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt", ".gz", ".zst"}
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -117,7 +117,7 @@ def _machine() -> dict[str, Any]:
     shm = Path("/dev/shm")
     return {
         "container": _in_container(),
-        "first": psutil.Process(1).name() if psutil.pid_exists(1) else "",
+        "first": _first(),
         "shm": shutil.disk_usage(shm).total if shm.is_dir() else None,
         "memory": available,
         "memory_limit": limit,
@@ -137,22 +137,48 @@ def _limit(which: int) -> int:
     return UNLIMITED if soft == resource.RLIM_INFINITY else soft
 
 
-def _cgroup(root: Path = Path("/sys/fs/cgroup")) -> tuple[int | None, int]:
-    """Return the limit of this process's memory and what is taken of it without the page cache; in
-    a container the group's own files stand at the root (cgroup v2, then v1).
+def _first() -> str:
+    """Return the program of process 1: axr itself where it asks."""
+    import psutil
+
+    if os.getppid() == 1:
+        return "axr"
+    try:
+        return str(psutil.Process(1).name())
+    except psutil.Error:
+        return ""
+
+
+def _cgroup(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> tuple[int | None, int]:
+    """Return the tightest limit on this process's memory, and what is taken of it without the page
+    cache: of its group and those above, which a container sees as the root (cgroup v2 and v1).
     """
-    for limit, used, stat in (
-        ("memory.max", "memory.current", "memory.stat"),
-        (
-            "memory/memory.limit_in_bytes",
-            "memory/memory.usage_in_bytes",
-            "memory/memory.stat",
-        ),
-    ):
-        most, taken = _number(root / limit), _number(root / used) or 0
+    found: list[tuple[int, int]] = []
+    for folder in _groups(root, own):
+        old = folder.is_relative_to(root / "memory")
+        limit, used = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            if old
+            else ("memory.max", "memory.current")
+        )
+        most, taken = _number(folder / limit), _number(folder / used) or 0
         if most is not None and most < 2**60:  # v1 writes "no limit" as a huge number
-            return most, max(0, taken - _cache(root / stat))
-    return None, 0
+            found.append((most, max(0, taken - _cache(folder / "memory.stat"))))
+    return min(found, key=lambda one: one[0] - one[1], default=(None, 0))
+
+
+def _groups(root: Path, own: Path) -> Iterator[Path]:
+    """Yield the folders of this process's groups that may limit its memory."""
+    bases = {"": root, "memory": root / "memory"}
+    yield from bases.values()
+    with contextlib.suppress(OSError, ValueError):
+        for line in own.read_text(encoding="utf-8").splitlines():
+            _, names, path = line.split(":", 2)
+            inner = Path(path.strip("/"))
+            for name in {*names.split(",")} & bases.keys():
+                yield from (bases[name] / part for part in (inner, *inner.parents))
 
 
 def _number(file: Path) -> int | None:

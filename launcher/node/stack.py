@@ -102,16 +102,27 @@ def stack(
         late = module not in said
         found[module] = Package(module, versions[module], line.get("trouble", ""), not late)
     backend = "gloo" if on_cpu else "nccl"
-    reduced = said.get("all-reduce", {"trouble": answer.trouble or "no answer"})
+    failed = (one["trouble"] for name, one in said.items() if _of_a_rank(name, one))
+    silent = {"trouble": next(failed, answer.trouble or "no answer")}  # one fails, the others wait
+    reduced = said.get("all-reduce", silent)
     return Stack(
         _version("axolotl"),
-        from_data(Torch, torch["facts"]) if torch else None,
+        _torch(torch) if torch else None,
         tuple(found[module] for module in packages),
         AllReduce(backend, ranks, reduced.get("speed"), reduced.get("trouble", ""))
-        if ranks and torch and "trouble" not in torch
+        if ranks and torch and not _torch(torch).trouble
         else None,
         answer.trouble if not torch else "",
     )
+
+
+def _torch(line: Mapping[str, Any]) -> Torch:
+    """Return what a line says of torch, or how it died at the start of CUDA."""
+    return from_data(Torch, line["facts"]) if "facts" in line else Torch(trouble=line["trouble"])
+
+
+def _of_a_rank(name: str, line: Mapping[str, Any]) -> bool:
+    return name.startswith("rank ") and "trouble" in line
 
 
 def _version(distribution: str) -> str:
@@ -128,12 +139,7 @@ def main() -> None:
         with _quiet():
             import torch
 
-            facts = {
-                "version": torch.__version__,
-                "cuda": torch.version.cuda or "",
-                # by NVML: CUDA itself must not start before the forks
-                "gpus": 0 if asked["cpu"] else torch.cuda.device_count(),
-            }
+            facts = {"version": torch.__version__, "cuda": torch.version.cuda or ""}
     except Exception as problem:  # whatever a broken library raises is the answer
         _say("torch", facts={"trouble": _words(problem)})
         return
@@ -141,7 +147,7 @@ def main() -> None:
         module: partial(_imported, module, on_cpu=asked["cpu"]) for module in asked["packages"]
     }
     if not asked["cpu"]:
-        checks["torch"] = lambda: {"facts": {**facts, "trouble": _cuda_trouble()}}
+        checks["torch"] = lambda: {"facts": {**facts, **_cuda()}}
     else:
         _say("torch", facts=facts)
     pending = {_fork(name, check) for name, check in checks.items()}
@@ -181,15 +187,17 @@ def _tried(check: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"trouble": _words(problem)}
 
 
-def _cuda_trouble() -> str:
-    """Start CUDA and return why it does not."""
+def _cuda() -> dict[str, Any]:
+    """Start CUDA and return how many GPUs it sees, or why it does not start. In a fork: once it is
+    at work, no other can be made.
+    """
     import torch
 
     try:
         torch.cuda.init()
-        return ""
+        return {"gpus": torch.cuda.device_count()}
     except (RuntimeError, AssertionError) as problem:
-        return _words(problem)
+        return {"trouble": _words(problem)}
 
 
 def _imported(module: str, *, on_cpu: bool) -> dict[str, Any]:
@@ -216,7 +224,8 @@ def _sum(ranks: int, *, on_cpu: bool) -> set[int]:
         address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
     first = _fork("all-reduce", partial(_rank, 0, ranks, address, on_cpu=on_cpu))
     others = {
-        _fork("", partial(_rank, rank, ranks, address, on_cpu=on_cpu)) for rank in range(1, ranks)
+        _fork(f"rank {rank}", partial(_rank, rank, ranks, address, on_cpu=on_cpu))
+        for rank in range(1, ranks)
     }
     return {first, *others}
 
@@ -249,9 +258,8 @@ def _rank(rank: int, ranks: int, address: str, *, on_cpu: bool) -> dict[str, Any
 
 def _say(about: str, **answer: Any) -> None:
     """Print one line at once; several processes do, and short ones do not mix."""
-    if about:
-        line = json.dumps({"about": about, **answer}) + "\n"
-        os.write(sys.__stdout__.fileno() if sys.__stdout__ else 1, line.encode())
+    line = json.dumps({"about": about, **answer}) + "\n"
+    os.write(sys.__stdout__.fileno() if sys.__stdout__ else 1, line.encode())
 
 
 def _words(problem: BaseException) -> str:

@@ -123,6 +123,12 @@ def test_a_time_limit_holds_and_says_what_is_not_known(axr: Axr, folder: Path) -
     assert "no answer within 0.1 s" in done.stdout
 
 
+def test_gpus_that_are_asked_for_and_not_here(axr: Axr, folder: Path) -> None:
+    done = axr("doctor", "--gpus", "4", "--offline", env=home(folder, **CPU))
+    assert done.returncode == 1
+    assert "4 x GPU are needed, and this machine has no GPU [N101]" in done.stdout
+
+
 def test_two_nodes(axr: Axr, folder: Path) -> None:
     words = ["doctor", "my.yaml", "--offline", "--nodes", "2", "--head", "127.0.0.1:29517"]
     done = axr(*words, env=home(folder, **CPU))

@@ -90,6 +90,25 @@ def test_places(tmp_path: Path) -> None:
             (1000, 500),
         ),
         ({"memory/memory.limit_in_bytes": "9223372036854771712"}, (None, 0)),
+        (  # under Slurm the limit stands in the job's own group
+            {
+                "own": "0::/slurm/job_7/step\n",
+                "memory.max": "max",
+                "slurm/job_7/memory.max": "500",
+                "slurm/job_7/memory.current": "100",
+                "slurm/job_7/step/memory.max": "max",
+            },
+            (500, 100),
+        ),
+        (
+            {
+                "own": "12:cpu,cpuacct:/a\n9:memory:/docker/b\n0::/\n",
+                "memory/memory.limit_in_bytes": "9223372036854771712",
+                "memory/docker/b/memory.limit_in_bytes": "800",
+                "memory/docker/b/memory.usage_in_bytes": "300",
+            },
+            (800, 300),
+        ),
         ({"memory.max": "many"}, (None, 0)),
         ({}, (None, 0)),
     ],
@@ -98,9 +117,9 @@ def test_a_containers_limit(
     tmp_path: Path, files: dict[str, str], expected: tuple[int | None, int]
 ) -> None:
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert _cgroup(tmp_path) == expected
+    assert _cgroup(tmp_path, tmp_path / "own") == expected
 
 
 def test_errors_of_gpus_in_the_kernels_log(tmp_path: Path) -> None:
