@@ -9,22 +9,25 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher import hub_cache
+from launcher.cli.console import say, say_problem
 from launcher.doctor import disk
 from launcher.doctor.judge import judge
-from launcher.doctor.line import Line
+from launcher.doctor.line import Line, failed
 from launcher.doctor.need import Need
 from launcher.hub import Repository
 from launcher.launch import Launch
 from launcher.node import Machine, Node
 from launcher.plan.forecast import Forecast
 from launcher.recipe import Recipe
+from launcher.redact import secret_values
 from launcher.survey import Facts, Questions, survey
 
 SECONDS = 20.0  # for all that is looked at; a machine that is well takes under five
+_ON = ("1", "ON", "YES", "TRUE")  # huggingface_hub/constants.py
 _PART = re.compile(r"zero_pp_rank_(\d+)_mp_rank_\d+_optim_states\.pt$")
 
 
@@ -73,6 +76,20 @@ def examine(
     return facts, judge(facts, need)
 
 
+def ready(need: Need, node: Node) -> bool:
+    """Look at what decides a run that is to start now; print what is not in order, and return
+    whether it may. On a CPU it runs where it was made for a GPU only by the user's wish.
+    """
+    places = places_of(need.environ, str(need.settings["output_dir"]))
+    _, lines = examine(replace(need, cpu_allowed=True), node, places, Options(thorough=False))
+    for line in lines:
+        if line.problem:
+            say_problem(line.problem, need.texts, secret_values(need.environ))
+    if failed(lines):
+        say("this machine is not ready; to start all the same: add --skip-doctor", fg="red")
+    return not failed(lines)
+
+
 def places_of(environ: Mapping[str, str], run: str) -> dict[str, str]:
     """Return the folders that a run writes to, by their role."""
     return {
@@ -86,7 +103,7 @@ def _questions(need: Need, node: Node, places: Mapping[str, str], options: Optio
     here = min(need.processes, len(node.gpus)) if not need.on_cpu else 0
     on_cpu = here == 0
     ranks = (2 if on_cpu else here) if options.thorough else here if here > 1 else 0
-    offline = options.offline or need.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE")
+    offline = options.offline or need.environ.get("HF_HUB_OFFLINE", "").upper() in _ON
     reads = need.reads if options.thorough else _missing(need)
     asking = not offline and (options.thorough or bool(reads or need.writes))
     return Questions(

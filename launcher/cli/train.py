@@ -6,7 +6,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,13 @@ from launcher import node as nodes
 from launcher import preflight, runs
 from launcher import recipe as recipes
 from launcher.cli import plan_panel as panel
-from launcher.cli.console import next_commands, plain, say, say_problem, show_problems, typed
-from launcher.cli.examine import Options as Examination
-from launcher.cli.examine import examine, need_of, places_of
+from launcher.cli.console import next_commands, plain, say, show_problems, typed
 from launcher.cli.outlook import Outlook, outlook
 from launcher.diagnostics import Diagnostic, LauncherError, has_errors
-from launcher.doctor.line import failed
-from launcher.doctor.need import Need
 from launcher.launch import Launch
 from launcher.node import Machine, Node
 from launcher.plan.check import check as plan_check
 from launcher.recipe import Recipe
-from launcher.redact import secret_values
 from launcher.rules.batch import whole
 from launcher.rules.security import remote_code
 from launcher.runs import RunFolder
@@ -113,8 +108,10 @@ def run_recipe(
     _ask_for_trust(problems, options.trust)
     _require_stack()
     if not options.skip_doctor:
-        need = need_of(recipe, launch, machine, environ, view.forecast)
-        if not _ready(need, node):
+        from launcher.cli import examine  # a dry run, which should be quick, is over here
+
+        need = examine.need_of(recipe, launch, machine, environ, view.forecast)
+        if not examine.ready(need, node):
             return 1, None
     return _run(recipe, launch, environ, node, view), folder
 
@@ -198,19 +195,6 @@ def _ask_for_trust(problems: list[Diagnostic], trust: bool) -> None:
         )
     if not click.confirm("Run this code on this machine?", err=True):
         raise click.Abort
-
-
-def _ready(need: Need, node: Node) -> bool:
-    """Look at what decides this run on this machine; print what is not in order."""
-    places = places_of(need.environ, str(need.settings["output_dir"]))
-    look = Examination(thorough=False)
-    _, lines = examine(replace(need, cpu_allowed=True), node, places, look)
-    for line in lines:
-        if line.problem:
-            say_problem(line.problem, need.texts, secret_values(need.environ))
-    if failed(lines):
-        say("this machine is not ready; to start all the same: add --skip-doctor", fg="red")
-    return not failed(lines)
 
 
 def _require_stack() -> None:

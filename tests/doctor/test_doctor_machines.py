@@ -13,7 +13,8 @@ from launcher.cli.doctor import text_lines
 from launcher.doctor.judge import SUBJECTS
 from launcher.doctor.line import Verdict, failed
 from launcher.node.record import from_data, to_data
-from launcher.recipe import Recipe
+from launcher.recipe import Recipe, load
+from launcher.recipe import shipped as recipes
 from launcher.survey import Facts
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "doctor"
@@ -58,6 +59,18 @@ def test_what_was_not_found_out_is_said_and_is_no_error(recipe: Recipe | None) -
     assert "software" in verdicts(lines, Verdict.UNCHECKED)
     assert "Hub" in verdicts(lines, Verdict.UNCHECKED)
     assert all(line.words for line in lines)
+
+
+CASES = sorted((Path(__file__).parents[1] / "cases" / "ok").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", ["8-a100", "laptop"])
+def test_any_recipe_is_judged(name: str) -> None:
+    facts = machine(name)
+    for recipe in (*map(load, CASES), *map(load, recipes())):
+        assert said(recipe, facts), recipe.file
+    odd = "base_model: 7\nplugins: liger\ndeepspeed: [1]\nx-recipe: {needs: 3}\n"
+    assert said(written(f"{odd}datasets: 5\nhub_model_id: [a]\noptimizer: {{}}\n"), facts)
 
 
 def test_the_good_machines_are_good() -> None:
