@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from launcher.node.child import ask
@@ -21,6 +22,7 @@ from launcher.node.record import from_data
 TIMEOUT = 5.0  # seconds of one step of a request
 SAMPLE, SAMPLE_SECONDS = 16 * 2**20, 1.5  # of a download, to measure it
 
+NOT_INSTALLED = "huggingface_hub is not installed for this Python: make setup"
 VALID, NONE, REFUSED, EXPIRED, UNKNOWN = "valid", "none", "refused", "expired", "unknown"
 OPEN, GATED, CLOSED, MISSING = "open", "gated", "closed to this token", "missing"
 
@@ -103,6 +105,9 @@ def hub(
     """Ask the Hub for the right to read and to write these; what does not come in time is unknown.
     The speed is measured on the first that is a model.
     """
+    url = environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    if not find_spec("huggingface_hub"):
+        return Hub(Endpoint(url, why=NOT_INSTALLED), Account())
     wanted = {
         "reads": [vars(one) for one in dict.fromkeys(reads)],
         "writes": [vars(one) for one in dict.fromkeys(writes)],
@@ -110,7 +115,6 @@ def hub(
     answer = ask("launcher.hub", wanted, environ, seconds)
     silent = answer.trouble or "no answer"
     known = {line["about"]: line["facts"] for line in answer.lines if "about" in line}
-    url = environ.get("HF_ENDPOINT") or "https://huggingface.co"
     reading, writing = (
         tuple(
             from_data(

@@ -80,8 +80,8 @@ TOKENS = "https://huggingface.co/settings/tokens"
 def lines(facts: Facts, need: Need) -> Lines:
     """Yield what is to say of the Hub."""
     found = facts.hub
-    if found is None:
-        yield unchecked("Hub", "not asked")
+    if found is None or found.endpoint.why == hubs.NOT_INSTALLED:
+        yield unchecked("Hub", found.endpoint.why if found else "not asked")
         return
     if not found.endpoint.answered:
         yield _silent(found.endpoint)

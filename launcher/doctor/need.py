@@ -21,17 +21,16 @@ from launcher.rules.hub import is_repository
 from launcher.schema.validator import is_on
 
 LARGEST_CONFIG = 2**20  # bytes of a DeepSpeed config
-KERNEL = "kernels-community/flash-attn2"  # what transformers 5.16 loads where flash-attn is not
-_FLASH = ("flash_attention_2", "flash_attention_3", "flash_attention_4")
-_OFFLINE = re.compile("^(hf|https?|s3|gs|az|abfs)://")
+_ELSEWHERE = re.compile("^(hf|https?|s3|gs|az|abfs)://")
 
 
 @dataclass(frozen=True)
 class Need:
     """What is asked of this machine. ``recipe`` is none where the machine alone is looked at;
-    ``settings`` are those that axolotl will get, ``processes`` and ``on_cpu`` as the run would have
-    them here; ``cached`` are bytes of the model that are here already, ``checkpoint_ranks`` the
-    processes that wrote the DeepSpeed checkpoint which the run goes on from.
+    ``settings`` are those that axolotl will get; ``processes`` and ``on_cpu`` as the run would have
+    them on each of ``nodes``; ``asked`` are the GPUs named on the command line; ``cached`` bytes of
+    the model that are here already; ``checkpoint_ranks`` the processes that wrote the DeepSpeed
+    checkpoint which the run goes on from.
     """
 
     recipe: Recipe | None = None
@@ -126,11 +125,9 @@ def _packages(need: Need) -> Iterator[tuple[str, str]]:
         yield "bitsandbytes", "bitsandbytes"
     if need.deepspeed is not None:
         yield "deepspeed", "deepspeed"
-    if need.attention in _FLASH:
+    if need.attention == "flash_attention_2":
         yield "flash_attn", "flash-attn"
         yield "kernels", "kernels"
-    if need.attention == "flash_attention_3":
-        yield "flash_attn_interface", "flash_attn_3"
     if need.attention == "xformers" or is_on(settings.get("xformers_attention")):
         yield "xformers", "xformers"
     plugins = [str(name) for name in settings.get("plugins") or []]
@@ -170,7 +167,7 @@ def _entries(value: Any) -> list[Mapping[str, Any]]:
 
 def _remote(name: Any) -> bool:
     """Whether a name is one on the Hub: not a folder or file here, not another store's address."""
-    if not isinstance(name, str) or _OFFLINE.match(name):
+    if not isinstance(name, str) or _ELSEWHERE.match(name):
         return False
     return is_repository(name) and not os.path.exists(located(name))
 

@@ -66,7 +66,6 @@ _REMEDIES = {
     "cut_cross_entropy.transformers": _CCE,
     "deepspeed": "uv pip install 'deepspeed==0.18.9'",
     "bitsandbytes": "uv pip install --force-reinstall --no-deps bitsandbytes==0.50.2",
-    "flash_attn_interface": "attn_implementation: flash_attention_2",
     "xformers": "attn_implementation: sdpa",
 }
 _KEYS = {
@@ -87,10 +86,9 @@ def lines(facts: Facts, need: Need) -> Lines:
     yield _axolotl(stack)
     yield _torch(stack)
     for package in stack.packages:
-        if not (package.module == "flash_attn" and not package.version):
+        if package.version or package.module not in ("flash_attn", "kernels"):
             yield _package(package, need)
-    if need.attention == "flash_attention_2" and not need.on_cpu:
-        yield from _kernel(stack, need)
+    yield from _attention(stack, need)
     if need.compiles:
         yield _compiler(facts, need)
     if need.checkpoint_ranks is not None:
@@ -133,10 +131,14 @@ def _package(package: Package, need: Need) -> Line:
     return ok(name, f"{package.version} works")
 
 
-def _kernel(stack: Stack, need: Need) -> Lines:
+def _attention(stack: Stack, need: Need) -> Lines:
     """Yield where FlashAttention 2 comes from where the package is not installed: transformers
     takes the Hub's kernel, by the package kernels.
     """
+    if need.attention != "flash_attention_2":
+        if need.attention.startswith("flash"):
+            yield unchecked("flash attention", f"{need.attention} is not tried")
+        return
     own, kernels = stack.package("flash_attn"), stack.package("kernels")
     if own and own.version:
         return

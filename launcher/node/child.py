@@ -15,6 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# A child ends by itself, too, where whoever asked is killed meanwhile; what it forks has to go on
+# with `limit`. Nothing is imported from the working directory: it may hold a json.py of anybody's.
+_RUN = """
+import sys
+sys.path[:] = filter(None, sys.path)
+import runpy, signal
+signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
+runpy.run_module(sys.argv[2], run_name="__main__", alter_sys=True)
+"""
 _PACKAGES = str(Path(__file__).parents[2])
 _LETTING_GO = 1.0  # seconds that a killed child has to end; one in the kernel's hands is left alone
 
@@ -28,16 +37,15 @@ class Answer:
 
 
 def ask(module: str, question: Any, environ: Mapping[str, str], seconds: float) -> Answer:
-    """Run ``python -m module``, hand it ``question`` as JSON on stdin, and return what it answers
-    within so many seconds. Secrets go by ``environ`` alone. Never raises.
+    """Run a module as the main program, hand it ``question`` as JSON on stdin, and return what it
+    answers within so many seconds. Secrets go by ``environ`` alone. Never raises.
     """
-    command = [sys.executable, "-m", module]
+    command = [sys.executable, "-c", _RUN, str(seconds + _LETTING_GO), module]
     path = os.pathsep.join(filter(None, [_PACKAGES, environ.get("PYTHONPATH", "")]))
     try:
         process = subprocess.Popen(
             command,
-            # not from the working directory: it may hold a json.py of anybody's
-            env={**environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+            env={**environ, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -55,6 +63,16 @@ def ask(module: str, question: Any, environ: Mapping[str, str], seconds: float) 
     if process.returncode < 0:
         return Answer(_lines(said), f"ended by signal {-process.returncode}")
     return Answer(_lines(said), _last_line(complaint) if process.returncode else "")
+
+
+def limit(seconds: float) -> None:
+    """End this process after so many seconds, as its parent does: a fork forgets that."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def left() -> float:
+    """Return the seconds after which this process ends; 0 for never."""
+    return signal.getitimer(signal.ITIMER_REAL)[0]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

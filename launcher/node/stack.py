@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-from launcher.node.child import ask
+from launcher.node.child import ask, left, limit
 from launcher.node.record import from_data
 
 ELEMENTS = 16 * 2**20  # of float32 on each GPU: 64 MiB, enough to fill the links
@@ -159,12 +159,14 @@ def main() -> None:
 
 def _fork(name: str, check: Callable[[], dict[str, Any]]) -> int:
     """Run a check in a process of its own, and watch that one from another: it may crash."""
-    watcher = os.fork()
+    seconds, watcher = left(), os.fork()
     if watcher:
         return watcher
+    limit(seconds)
     reading, writing = os.pipe()
     process = os.fork()
     if not process:
+        limit(seconds)
         os.close(reading)
         with _quiet():
             result = _tried(check)

@@ -254,6 +254,25 @@ def test_resume_deepspeed(tmp_path: Path) -> None:
     assert "N206" not in on(text, {}, gpus=4)
 
 
+@pytest.mark.parametrize(
+    ("installed", "code"),
+    [
+        ({"flash_attn", "kernels"}, None),
+        ({"flash_attn"}, None),
+        ({"kernels"}, None),
+        (set(), "N201"),
+    ],
+)
+def test_flash_attention_comes_as_a_package_or_from_the_hub(
+    installed: set[str], code: str | None
+) -> None:
+    packages = [
+        {"module": name, "version": "1.0" if name in installed else ""}
+        for name in ("flash_attn", "kernels")
+    ]
+    assert on(FA2, {"stack": {"packages": packages}}) == ({code} if code else set())
+
+
 def test_what_the_launcher_makes_harmless_is_said_as_ok() -> None:
     file = "/root/.cache/huggingface/accelerate/default_config.yaml"
     lines = said(written(SFT), machine("8-a100", host={"accelerate_config": file}))

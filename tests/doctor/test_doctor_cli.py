@@ -92,10 +92,11 @@ def test_nobody_is_asked_offline(axr: Axr, folder: Path) -> None:
 
 
 def test_without_the_stack_it_says_so(axr: Axr, folder: Path) -> None:
-    without = hidden(folder / "hidden", "torch", "axolotl")["PYTHONPATH"]
+    without = hidden(folder / "hidden", "torch", "axolotl", "huggingface_hub")["PYTHONPATH"]
     path = os.pathsep.join(filter(None, [without, os.environ.get("PYTHONPATH")]))
-    done = axr("doctor", "--offline", env=home(folder, **CPU, PYTHONPATH=path))
+    done = axr("doctor", env=home(folder, **CPU, PYTHONPATH=path))
     assert done.returncode == 1
+    assert "not checked  Hub            huggingface_hub is not installed" in done.stdout
     assert "torch is not installed for this Python [N201]" in done.stdout
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from launcher.node.child import ask
 from launcher.node.host import _cgroup, _xids, host
 from launcher.node.network import head
 from launcher.node.stack import Package, stack
+from launcher.supervise import descendants
 
 CODE = {
     "well": "import torch\n",
@@ -141,6 +145,26 @@ def test_a_child_that_answers_badly(environ: dict[str, str]) -> None:
     broken = ask("axr_test_broken", None, environ, 10)
     assert broken.trouble == "ImportError: undefined symbol: _ZN3c105Error"
     assert [*ask("axr_test_loud", None, environ, 10).lines] == [{"about": "torch"}]
+
+
+def runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_child_ends_when_nobody_waits_for_it_any_more(environ: dict[str, str]) -> None:
+    code = "import os; from launcher.node.child import ask; ask('axr_test_stuck', 0, os.environ, 1)"
+    asking = subprocess.Popen([sys.executable, "-c", code], env=environ)
+    while not (children := descendants(asking.pid)):
+        time.sleep(0.02)
+    asking.kill()
+    asking.wait()
+    deadline = time.monotonic() + 30
+    while any(map(runs, children)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_the_meeting_of_nodes() -> None:
