@@ -143,8 +143,9 @@ def main() -> None:
     except Exception as problem:  # whatever a broken library raises is the answer
         _say("torch", facts={"trouble": _words(problem)})
         return
+    on_cpu = asked["cpu"] or not facts["cuda"]  # that torch has no CUDA is said of torch alone
     checks: dict[str, Callable[[], dict[str, Any]]] = {
-        module: partial(_imported, module, on_cpu=asked["cpu"]) for module in asked["packages"]
+        module: partial(_imported, module, on_cpu=on_cpu) for module in asked["packages"]
     }
     if not asked["cpu"]:
         checks["torch"] = lambda: {"facts": {**facts, **_cuda()}}
