@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from launcher.diagnostics import Code, Severity
 from launcher.doctor.line import GIB, Line, Lines, bad, gib, ok, unchecked
 from launcher.doctor.need import Need
-from launcher.node.host import Place
+from launcher.node.places import Place
 from launcher.rules.rule import number
 from launcher.survey import Facts
 

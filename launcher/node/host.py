@@ -9,12 +9,10 @@ import json
 import os
 import re
 import resource
-import secrets
 import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,30 +20,13 @@ from typing import IO, Any
 
 from launcher.node import VOLUME
 from launcher.node.child import ask
+from launcher.node.places import Place, look, mount
 from launcher.node.record import from_data
 
-WRITE_PIECE = 8 * 2**20  # bytes, each handed to the disk before the next
-WRITE_SECONDS, WRITE_PIECES = 0.3, 16
 _XID = re.compile(r"NVRM: Xid \(PCI:[^)]*\): (\d+)")
 # What a container's first process is where signals are passed on.
 _DOCKER, _PODMAN = Path("/.dockerenv"), Path("/run/.containerenv")
 UNLIMITED = -1
-
-
-@dataclass(frozen=True)
-class Place:
-    """A folder that a run writes to. ``mount`` and ``kind`` are those of its file system, ``free``
-    bytes for this user, ``speed`` bytes a second as just written; ``why`` says what is not known.
-    """
-
-    role: str
-    path: str
-    mount: str = ""
-    kind: str = ""
-    free: int | None = None
-    writable: bool = True
-    speed: float | None = None
-    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -199,7 +180,7 @@ def _cache(stat: Path) -> int:
 def _in_container() -> bool:
     """Whether this is one: Docker, Podman, or Kubernetes, whose root is an overlay as well."""
     files = _DOCKER.exists() or _PODMAN.exists()
-    return files or "KUBERNETES_SERVICE_HOST" in os.environ or _mount("/")[1] == "overlay"
+    return files or "KUBERNETES_SERVICE_HOST" in os.environ or mount("/")[1] == "overlay"
 
 
 def _hidden(volume: Path = VOLUME) -> list[str]:
@@ -258,62 +239,7 @@ def _entry(log: IO[bytes]) -> str:
 
 
 def _say_place(role: str, path: str) -> None:
-    _say(place=_place(role, path))
-
-
-def _place(role: str, path: str) -> dict[str, Any]:
-    known: dict[str, Any] = {"role": role, "path": path}
-    try:
-        folder = _nearest(Path(path).expanduser().absolute())
-        mount, kind = _mount(str(folder.resolve()))
-        status = os.statvfs(folder)
-        free = status.f_bavail * status.f_frsize
-        known |= {"mount": mount, "kind": kind, "free": free}
-        if not os.access(folder, os.W_OK | os.X_OK):
-            return {**known, "writable": False}
-        return {**known, **_written(folder, free)}
-    except OSError as problem:
-        return {**known, "why": problem.strerror or str(problem)}
-
-
-def _nearest(folder: Path) -> Path:
-    """Return the folder, or the nearest above it that there is: the run makes the rest."""
-    return next(one for one in (folder, *folder.parents) if one.is_dir())
-
-
-def _written(folder: Path, free: int) -> dict[str, Any]:
-    """Write for a moment and return how fast that went; the file is gone afterwards."""
-    file = folder / f".axr-doctor-{secrets.token_hex(8)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_DSYNC
-    try:
-        stream = os.open(file, flags, 0o600)
-        file.unlink()  # at once: it goes with this process, whatever happens to it
-    except OSError as problem:
-        return {"writable": False, "why": problem.strerror or str(problem)}
-    piece, done = os.urandom(WRITE_PIECE), 0
-    most = min(WRITE_PIECES, free // (4 * WRITE_PIECE))  # a disk that is full is left alone
-    begin = time.monotonic()
-    try:
-        while done < most and time.monotonic() - begin < WRITE_SECONDS:
-            done += os.write(stream, piece) // WRITE_PIECE
-    except OSError as problem:
-        return {"why": f"while writing: {problem.strerror}"}
-    finally:
-        os.close(stream)
-    spent = max(time.monotonic() - begin, 1e-6)
-    return {"speed": round(done * WRITE_PIECE / spent)} if done else {}
-
-
-def _mount(path: str) -> tuple[str, str]:
-    """Return where the file system of a path is mounted, and its kind."""
-    import psutil
-
-    best = ("", "")
-    for part in psutil.disk_partitions(all=True):
-        below = path == part.mountpoint or path.startswith(part.mountpoint.rstrip("/") + "/")
-        if below and len(part.mountpoint) >= len(best[0]):
-            best = (part.mountpoint, part.fstype)
-    return best
+    _say(place=look(role, path))
 
 
 if __name__ == "__main__":
