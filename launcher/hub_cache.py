@@ -37,6 +37,17 @@ def find(
     return found if found and is_file(found) else None
 
 
+def held(kind: str, name: str, environ: Mapping[str, str]) -> int:
+    """Return the bytes of a repository's files that are here, of all its revisions."""
+    if _leads_away(name):
+        return 0
+    blobs = folder(environ) / f"{kind}--{name.replace('/', '--')}" / "blobs"
+    try:
+        return sum(blob.stat().st_size for blob in blobs.iterdir() if blob.suffix != ".incomplete")
+    except (OSError, ValueError):  # nothing, or no name of a folder
+        return 0
+
+
 def _leads_away(name: str) -> bool:
     """Whether a name from a recipe would leave the folder that it is put below."""
     return "/../" in f"/{name}/" or name.startswith("/")

@@ -67,7 +67,7 @@ def build(
         argv=_argv(
             accelerate, machine, folder, half=settings.get("bf16") in (True, "auto", "full")
         ),
-        env=_environment(machine, folder, environ),
+        env=environment(machine, folder, environ),
         resolved=settings,
         changes=tuple(changes),
         world_size=machine.processes,
@@ -161,7 +161,7 @@ def _argv(accelerate: str, machine: Machine, folder: RunFolder, *, half: bool) -
     return (accelerate, "launch", *several, *pairs, "-m", "axolotl.cli.train", str(folder.resolved))
 
 
-def _environment(machine: Machine, folder: RunFolder, environ: Mapping[str, str]) -> dict[str, str]:
+def environment(machine: Machine, folder: RunFolder, environ: Mapping[str, str]) -> dict[str, str]:
     """Return what to set beside the user's own variables, which win."""
     cache = Path(environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     hub = cache / "huggingface"

@@ -10,6 +10,7 @@ from typing import Any
 
 from launcher import cpu, facts, hazards, preflight, resume, source
 from launcher.diagnostics import Code
+from launcher.doctor.judge import SUBJECTS
 from launcher.plan import check as plan_check
 from launcher.preview import codes as preview_codes
 from launcher.recipe import load, shipped
@@ -30,6 +31,7 @@ _MODULES = (
     preflight,
     cpu,
     resume,
+    *SUBJECTS,
 )
 _LISTS = ("datasets", "test_datasets", "pretraining_dataset")
 _STAGES = {
@@ -39,6 +41,7 @@ _STAGES = {
     "U": "U: what axolotl itself says (--upstream)",
     "P": "P: the plan",
     "D": "D: the rows of the data, and the tokenizer (axr preview)",
+    "N": "N: this machine (axr doctor)",
     "L": "L: this machine, before the start",
 }
 WIDTH = 88

@@ -46,13 +46,14 @@ def check(
 ) -> list[Diagnostic]:
     """Return what stops this recipe on this machine."""
     return [
-        *_missing_secrets(recipe, environ),
+        *missing_secrets(recipe, environ),
         *(_cpu_problems(recipe, node, cpu_allowed) if machine.on_cpu else ()),
         *_indivisible_batch(recipe, machine.processes),
     ]
 
 
-def _missing_secrets(recipe: Recipe, environ: Mapping[str, str]) -> Iterator[Diagnostic]:
+def missing_secrets(recipe: Recipe, environ: Mapping[str, str]) -> Iterator[Diagnostic]:
+    """Yield the secrets that the recipe says it needs and that are not set."""
     for index, name in enumerate(recipe.block.get("needs", {}).get("secrets", [])):
         logged_in = name == "HF_TOKEN" and environ.get("HF_TOKEN_PATH")
         if not environ.get(name) and not logged_in:
@@ -71,7 +72,7 @@ def _cpu_problems(recipe: Recipe, node: Node, allowed: bool) -> Iterator[Diagnos
             else "the recipe does not say that it runs on a CPU"
         )
         fact = f"{wanted}, and this machine has no GPU" + (
-            f" (nvidia-smi: {node.trouble})" if node.trouble else ""
+            f" (NVML: {node.trouble})" if node.trouble else ""
         )
         hint = (
             "see what would run on a rented one: add --dry-run\nrun it here all the same: add --cpu"

@@ -46,9 +46,13 @@ ORDER = (
     "dataset",
     "standin",
     "node",
+    "hub",
+    "trackers",
+    "survey",
     "runs",
     "cpu",
     "preflight",
+    "doctor",
     "progress",
     "history",
     "launch",
@@ -77,7 +81,9 @@ axr schema [OPTIONS] --check
 axr plan [OPTIONS] NAME [KEY=VALUE]... --gpu --gpus --nodes --rows --price --fit --compare \
 --dry-run-memory --fetch --json
 axr preview [OPTIONS] NAME [KEY=VALUE]... --rows --show --json --html --trust
-axr train [OPTIONS] NAME|RUN [KEY=VALUE]... --resume --gpus --cpu --dry-run --trust
+axr doctor [OPTIONS] [NAME] [KEY=VALUE]... --gpus --nodes --node-rank --head --offline --timeout \
+--json
+axr train [OPTIONS] NAME|RUN [KEY=VALUE]... --resume --gpus --cpu --dry-run --skip-doctor --trust
 axr demo [OPTIONS]
 """
 
@@ -218,6 +224,7 @@ sys.exit(code)
         ("validate",),
         ("validate", "--help"),
         ("train", "--help"),
+        ("doctor", "--help"),
         ("demo", "--help"),
         ("plan", "qwen25-sft"),
         ("plan", "qwen25-sft", "--compare"),

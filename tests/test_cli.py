@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import stand_in_nvml
 import yaml
 from conftest import PRIVATE, Axr, Golden, hidden
 
@@ -99,6 +100,7 @@ class Stack:
             "AXR_RUNS": str(self.runs),
             "HOME": str(folder),
             "PATH": f"{self.bin}:/usr/bin:/bin",
+            "HF_HUB_OFFLINE": "1",  # no test asks the real Hub
         }
         self.trainer("true")
 
@@ -111,8 +113,8 @@ class Stack:
         self.program("accelerate", shell)
 
     def gpus(self, count: int) -> None:
-        row = "{0}, GPU-{0}, NVIDIA A100-SXM4-80GB, 81920, 550.54"
-        self.program("nvidia-smi", "\n".join(f"echo '{row.format(n)}'" for n in range(count)))
+        text = stand_in_nvml.described(*(stand_in_nvml.a100(n) for n in range(count)))
+        self.env |= stand_in_nvml.environment(self.folder, text)
         self.env.pop("CUDA_VISIBLE_DEVICES", None)
 
     def start(self, *args: str, shell: str = "", **options: object) -> subprocess.Popen[str]:
@@ -524,7 +526,13 @@ def test_a_batch_that_does_not_divide_is_refused(stack: Stack) -> None:
     assert "error[L103 batch-does-not-divide]: global_batch_size 4 does not divide by" in said
     assert "help: nearest: micro_batch_size=2 or --gpus 1" in said
     assert not stack.runs.exists()
-    assert stack.run("train", "smollm2-dpo", "micro_batch_size=2")[0] == 0
+    # torch here is built for a CPU, and says so of these GPUs
+    words = ["train", "smollm2-dpo", "micro_batch_size=2"]
+    code, _, said = stack.run(*words)
+    assert (code, "error[N203 torch-sees-no-gpu]" in said) == (1, True)
+    assert "to start all the same: add --skip-doctor" in said
+    assert not stack.runs.exists()
+    assert stack.run(*words, "--skip-doctor")[0] == 0
 
 
 def test_a_broken_dotenv_is_an_error(stack: Stack) -> None:
@@ -748,14 +756,14 @@ def test_a_lost_terminal_does_not_leave_the_training_behind(stack: Stack) -> Non
 def test_on_eight_gpus_eight_processes_are_started(stack: Stack) -> None:
     stack.gpus(8)
     stack.trainer('echo "$@"')
-    code, out, said = stack.run("train", "llama31-dpo-lora")
+    code, out, said = stack.run("train", "llama31-dpo-lora", "--skip-doctor")
     assert code == 0
     assert "--multi_gpu" in out
     assert "--num_processes 8 " in out
     assert "machine  8 x NVIDIA A100-SXM4-80GB, 8 processes" in said
     assert "gradient_accumulation_steps: 8 -> 1 (16 samples a step = 2 a GPU x 1 x 8)" in said
     stack.runs.rename(stack.folder / "first")
-    code, out, said = stack.run("train", "llama31-dpo-lora", "--gpus", "2")
+    code, out, said = stack.run("train", "llama31-dpo-lora", "--gpus", "2", "--skip-doctor")
     assert (code, "--num_processes 2 " in out) == (0, True)
 
 

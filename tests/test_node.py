@@ -1,63 +1,105 @@
-"""What the launcher sees of a machine: nvidia-smi is a stand-in, but a real program on the PATH."""
+"""What the launcher sees of a machine: the driver's library is a stand-in, but a real one."""
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
-import time
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import stand_in_nvml
+from stand_in_nvml import A100, UUIDS, a100, described
 
-from launcher.node import Gpu, Node, probe
-
-A100 = "NVIDIA A100-SXM4-80GB"
-UUIDS = tuple(f"GPU-{n}5f3c2e1-9a8b-4c7d-8e6f-0123456789ab" for n in range(8))
+from launcher.node import Gpu, Node, User, probe
+from launcher.node.record import from_data, to_data
 
 Probe = Callable[..., Node]
-
-
-def rows(count: int, *, name: str = A100, memory: str = "81920") -> str:
-    return "".join(f"{n}, {UUIDS[n]}, {name}, {memory}, 535.161.08\n" for n in range(count))
+ASK = """
+import json, os, sys
+from pathlib import Path
+from launcher.node import probe
+from launcher.node.record import to_data
+found = probe(os.environ, volume=Path("/nonexistent"), timeout=float(sys.argv[1]))
+print(json.dumps(to_data(found)))
+"""
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Probe:
-    """Probe with a program ``nvidia-smi`` that does what the given shell text says."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (tmp_path / "volume").mkdir()
+    """Probe, in a process of its own, a machine that a text describes."""
 
-    def run(shell: str | None, *, timeout: float = 20.0, mode: int = 0o755, **env: str) -> Node:
-        if shell is not None:
-            program = folder / "nvidia-smi"
-            program.write_text(f"#!/bin/sh\n{shell}\n")
-            program.chmod(mode)
-        path = f"{folder}:/usr/bin:/bin"
-        return probe({"PATH": path, **env}, volume=tmp_path / "none", timeout=timeout)
+    def run(text: str | None, *, timeout: float = 20.0, **env: str) -> Node:
+        place = {} if text is None else stand_in_nvml.environment(tmp_path, text)
+        clean = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        done = subprocess.run(
+            [sys.executable, "-c", ASK, str(timeout)],
+            env={**clean, **place, **env},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return from_data(Node, json.loads(done.stdout))
 
     return run
 
 
-def prints(text: str) -> str:
-    return f"cat <<'END'\n{text}END"
+def eight(count: int = 8) -> str:
+    return described(*(a100(n) for n in range(count)))
 
 
-@pytest.mark.parametrize("count", [0, 1, 8])
+@pytest.mark.parametrize("count", [1, 8])
 def test_counts_the_gpus(node: Probe, count: int) -> None:
-    found = node(prints(rows(count)))
-    assert found.gpus == (Gpu(A100, 80.0),) * count
-    assert found.driver == ("535.161.08" if count else "")
-    assert found.trouble == ""
+    found = node(eight(count))
+    assert [gpu.index for gpu in found.gpus] == list(range(count))
+    assert {(gpu.name, gpu.memory_gib, gpu.free_gib) for gpu in found.gpus} == {(A100, 80.0, 79.49)}
+    assert (found.driver, found.cuda, found.trouble) == ("550.54.15", "12.4", "")
 
 
-def test_asks_for_the_columns_that_it_reads(node: Probe, tmp_path: Path) -> None:
-    node(f'printf "%s\\n" "$@" > {tmp_path}/asked')
-    assert (tmp_path / "asked").read_text().split() == [
-        "--query-gpu=index,uuid,name,memory.total,driver_version",
-        "--format=csv,noheader,nounits",
+def test_what_a_card_says_of_itself(node: Probe) -> None:
+    slow = 0x20 | 0x04 | 0x01  # hot; a limit of power that was set, and rest, are none of it
+    hot = a100(1, uncorrected=2, pending=1, throttle=slow, links=0, free=10240, pid=7, used=71680)
+    well, ill = node(described(a100(), hot)).gpus
+    assert well == Gpu(A100, 80.0, 0, UUIDS[0], 79.49, (8, 0), uncorrected=0, nvlinks=12, users=())
+    assert ill == Gpu(
+        A100,
+        80.0,
+        1,
+        UUIDS[1],
+        10.0,
+        (8, 0),
+        (User(7, "python3", 70.0),),
+        uncorrected=2,
+        remap="pending",
+        throttled=("software thermal slowdown",),
+        nvlinks=0,
+    )
+
+
+def test_what_a_card_does_not_say_is_not_made_up(node: Probe) -> None:
+    (found,) = node(described("NVIDIA GB10|GPU-1")).gpus
+    assert found == Gpu("NVIDIA GB10", 0.0, 0, "GPU-1")
+
+
+def test_slices_stand_in_the_place_of_their_card(node: Probe) -> None:
+    slices = "".join(f"slice {A100} MIG 3g.40gb|MIG-{n}|40448|40000\n" for n in range(2))
+    found = node(described(a100()) + slices)
+    assert [(gpu.name, gpu.uuid, gpu.memory_gib, gpu.mig) for gpu in found.gpus] == [
+        (f"{A100} MIG 3g.40gb", f"MIG-{n}", 39.5, True) for n in range(2)
     ]
+    assert {gpu.capability for gpu in found.gpus} == {(8, 0)}
+    (one,) = node(described(a100()) + slices, CUDA_VISIBLE_DEVICES="MIG-1").gpus
+    assert one.uuid == "MIG-1"
+
+
+def test_a_gpu_that_fell_off_the_bus_leaves_the_others(node: Probe) -> None:
+    first, second = node(described(a100()) + "lost\n").gpus
+    assert (first.name, first.trouble) == (A100, "")
+    assert (second.index, second.trouble) == (1, "GPU is lost")
 
 
 @pytest.mark.parametrize(
@@ -81,68 +123,59 @@ def test_asks_for_the_columns_that_it_reads(node: Probe, tmp_path: Path) -> None
     ],
 )
 def test_keeps_the_gpus_that_cuda_would_show(node: Probe, chosen: str, count: int) -> None:
-    found = node(prints(rows(8)), CUDA_VISIBLE_DEVICES=chosen)
+    found = node(eight(), CUDA_VISIBLE_DEVICES=chosen)
     assert len(found.gpus) == count
     assert found.trouble == ""
 
 
 def test_a_chosen_gpu_keeps_its_own_name(node: Probe) -> None:
-    mixed = rows(1) + f"1, {UUIDS[1]}, NVIDIA L40S, 46068, 550.54\n"
-    assert node(prints(mixed), CUDA_VISIBLE_DEVICES="1").gpus == (Gpu("NVIDIA L40S", 45.0),)
-    both = node(prints(mixed))
-    assert str(both) == f"2 x {A100} / NVIDIA L40S"
-
-
-def test_memory_that_the_driver_does_not_say_is_no_reason_to_fail(node: Probe) -> None:
-    found = node(prints(rows(1, name="NVIDIA GB10", memory="[N/A]")))
-    assert [gpu.name for gpu in found.gpus] == ["NVIDIA GB10"]
+    mixed = described(a100(), f"NVIDIA L40S|{UUIDS[1]}|46068")
+    (found,) = node(mixed, CUDA_VISIBLE_DEVICES="1").gpus
+    assert (found.name, found.memory_gib) == ("NVIDIA L40S", 45.0)
+    assert str(node(mixed)) == f"2 x {A100} / NVIDIA L40S"
 
 
 def test_no_driver_is_no_trouble(node: Probe) -> None:
     found = node(None)
     assert (found.gpus, found.trouble, found.driver) == ((), "", "")
-    assert str(found) == f"no GPU, {found.cpus} cores"
+    assert str(found) == f"no GPU, {found.cpus} core{'s' * (found.cpus != 1)}"
 
 
 @pytest.mark.parametrize(
-    ("shell", "trouble"),
+    ("text", "trouble"),
     [
-        (
-            "echo 'NVIDIA-SMI has failed to talk to the driver.'; echo more; exit 9",
-            "NVIDIA-SMI has failed to talk to the driver.",
-        ),
-        (
-            "echo 'Failed to initialize NVML: version mismatch' >&2; exit 18",
-            "Failed",
-        ),
-        ("exit 3", "exit code 3"),
-        ("kill -9 $$", "exit code -9"),
-        ("echo 'No devices were found'", "No devices were found"),
-        ("printf '\\377\\376garbage\\000\\n'", "garbage"),
-        (prints("<html><body>proxy, error, a, b, c</body></html>\n"), "<html>"),
+        ("init 9\n", "Driver Not Loaded"),
+        ("init 18\n", "RM has detected an NVML/RM version mismatch."),
+        ("init 999\n", "Unknown Error"),
+        ("init crash\n", "ended by signal 6"),
+        (described(), "the driver knows no GPU"),
     ],
 )
-def test_says_why_no_gpu_could_be_counted(node: Probe, shell: str, trouble: str) -> None:
-    found = node(shell)
-    assert found.gpus == ()
-    assert trouble in found.trouble
-    assert "\n" not in found.trouble
-
-
-def test_a_warning_beside_the_rows_does_no_harm(node: Probe) -> None:
-    found = node(prints("WARNING: infoROM is corrupted at gpu 0000:00:1E.0\n" + rows(2)))
-    assert (len(found.gpus), found.driver, found.trouble) == (2, "535.161.08", "")
+def test_says_why_no_gpu_could_be_counted(node: Probe, text: str, trouble: str) -> None:
+    found = node(text)
+    assert (found.gpus, found.trouble) == ((), trouble)
 
 
 def test_a_hanging_driver_is_left_alone_in_time(node: Probe) -> None:
-    started = time.monotonic()
-    found = node("exec sleep 30", timeout=0.3)
-    assert time.monotonic() - started < 5
-    assert (found.gpus, found.trouble) == ((), "no answer within 0.3 s")
+    found = node("init hang\n", timeout=0.5)
+    assert (found.gpus, found.trouble) == ((), "no answer within 0.5 s")
 
 
-def test_a_program_that_cannot_be_run_is_trouble(node: Probe) -> None:
-    assert "Permission denied" in node("exit 0", mode=0o644).trouble
+def test_a_file_of_the_working_directory_is_not_run(
+    node: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pynvml.py").write_text("raise SystemExit('run')")
+    monkeypatch.chdir(tmp_path)
+    assert len(node(eight(1)).gpus) == 1
+
+
+def test_a_machine_can_be_kept_in_a_file(node: Probe) -> None:
+    found = node(eight(2))
+    assert from_data(Node, json.loads(json.dumps(to_data(found)))) == found
+    with pytest.raises(ValueError, match="Node has no gpu"):
+        from_data(Node, {"gpu": []})
+    with pytest.raises(ValueError, match="cpus is '8', not int"):
+        from_data(Node, {"cpus": "8"})
 
 
 def test_cores_are_those_that_this_process_may_use() -> None:

@@ -165,7 +165,7 @@ def test_without_a_gpu_only_what_is_made_for_a_cpu_runs() -> None:
     problem = only(check(recipe, CPU, node, {}, cpu_allowed=False))
     assert problem.code == "L102"
     assert "needs a100-80gb" in problem.message
-    assert "(nvidia-smi: Driver/library version mismatch)" in problem.message
+    assert "(NVML: Driver/library version mismatch)" in problem.message
     assert "--dry-run" in problem.hint
     assert check(recipe, CPU, node, {}, cpu_allowed=True) == []
     assert check(shipped("smollm2-dpo"), CPU, node, {}, cpu_allowed=False) == []

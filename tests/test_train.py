@@ -39,14 +39,14 @@ TWO_RANKS = """
 import os, sys
 from pathlib import Path
 from launcher import recipe, runs, supervise
-from launcher.cli.train import _accelerate
+from launcher.cli.ground import accelerate
 from launcher.launch import build
 from launcher.node import Machine
 from launcher.runs import RunFolder
 found = recipe.load(Path(sys.argv[1]))
 folder = RunFolder(Path(sys.argv[2]))
 machine = Machine(2, on_cpu=True, threads=1)
-launch = build(found, machine, folder, os.environ, accelerate=_accelerate())
+launch = build(found, machine, folder, os.environ, accelerate=accelerate())
 env = {**os.environ, **launch.env}
 with runs.held(folder):
     runs.create(folder, runs.Start("", launch.resolved, "", env))

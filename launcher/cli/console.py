@@ -107,6 +107,20 @@ def show_diff(file: str, before: str, after: str) -> None:
         show(click.style(plain(redact(line)), fg=colours.get(line[0])))
 
 
+def say_problem(
+    problem: Diagnostic, texts: Mapping[str, str], secrets: tuple[str, ...] = ()
+) -> None:
+    """Print a problem to stderr; one that lies in none of the texts without a place."""
+    if problem.span.file in texts:
+        show_problems([problem], texts, to_stderr=True)
+        return
+    kind = f"{problem.severity.value}[{problem.code} {problem.name}]"
+    label, *rest = problem.hint.split("\n")
+    hint = "".join(f"\n{'':<8}{line}" for line in rest)
+    text = f"{kind}: {problem.message}" + (f"\n  help: {label}{hint}" if label else "")
+    say(_painted(plain(redact(text, secrets))) + "\n")
+
+
 def show_error(problem: LauncherError) -> None:
     """Print what could not go on, and the remedy."""
     lines = problem.hint.split("\n") if problem.hint else []

@@ -25,7 +25,7 @@ from launcher.cli.console import (
     show_problems,
     typed,
 )
-from launcher.cli.train import _environment
+from launcher.cli.ground import environment
 from launcher.diagnostics import LauncherError, Severity, has_errors, summary
 from launcher.preview.lines import figures, notes, origins
 from launcher.preview.view import View, foreign, view
@@ -89,7 +89,7 @@ def preview(name: str, overrides: tuple[str, ...], **given: Any) -> int:
     if options.page and options.page.exists():
         raise _exists(options.page)
     trusted = options.trust or not foreign(recipe)
-    environ = _environment(Path(".env"))
+    environ = environment(Path(".env"))
     with _status() as told:
         found = view(
             recipe, environ, most=options.most, draw=options.draw, trusted=trusted, told=told

@@ -1,0 +1,102 @@
+"""A child process that answers in lines of JSON, in a limited time, whatever becomes of it: a sick
+driver or a dead network disk holds the process that asks it, maybe for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# A child ends by itself, too, where whoever asked is killed meanwhile; what it forks has to go on
+# with `limit`. Nothing is imported from the working directory: it may hold a json.py of anybody's.
+_RUN = """
+import sys
+sys.path[:] = filter(None, sys.path)
+import runpy, signal
+signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
+runpy.run_module(sys.argv[2], run_name="__main__", alter_sys=True)
+"""
+_PACKAGES = str(Path(__file__).parents[2])
+_LETTING_GO = 1.0  # seconds that a killed child has to end; one in the kernel's hands is left alone
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a child said: its lines, and why they may not be all; nothing if it ended well."""
+
+    lines: tuple[Mapping[str, Any], ...]
+    trouble: str = ""
+
+
+def ask(module: str, question: Any, environ: Mapping[str, str], seconds: float) -> Answer:
+    """Run a module as the main program, hand it ``question`` as JSON on stdin, and return what it
+    answers within so many seconds. Secrets go by ``environ`` alone. Never raises.
+    """
+    command = [sys.executable, "-c", _RUN, str(seconds + _LETTING_GO), module]
+    path = os.pathsep.join(filter(None, [_PACKAGES, environ.get("PYTHONPATH", "")]))
+    try:
+        process = subprocess.Popen(
+            command,
+            env={**environ, "PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as problem:
+        return Answer((), problem.strerror or str(problem))
+    given = json.dumps(question).encode()
+    try:
+        said, complaint = process.communicate(given, timeout=seconds)
+    except subprocess.TimeoutExpired as late:
+        _end(process)
+        return Answer(_lines(late.stdout or b""), f"no answer within {seconds:g} s")
+    _end_group(process.pid)  # what it left behind
+    if process.returncode < 0:
+        return Answer(_lines(said), f"ended by signal {-process.returncode}")
+    return Answer(_lines(said), _last_line(complaint) if process.returncode else "")
+
+
+def limit(seconds: float) -> None:
+    """End this process after so many seconds, as its parent does: a fork forgets that."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def left() -> float:
+    """Return the seconds after which this process ends; 0 for never."""
+    return signal.getitimer(signal.ITIMER_REAL)[0]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    _end_group(process.pid)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=_LETTING_GO)
+
+
+def _end_group(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def _lines(said: bytes) -> tuple[Mapping[str, Any], ...]:
+    """Return the objects that came whole; libraries may print what they like between them."""
+    found = []
+    for line in said.splitlines():
+        with contextlib.suppress(ValueError):
+            value = json.loads(line)
+            if isinstance(value, dict):
+                found.append(value)
+    return tuple(found)
+
+
+def _last_line(said: bytes) -> str:
+    lines = said.decode("utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "ended without a word"

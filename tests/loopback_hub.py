@@ -1,0 +1,405 @@
+"""A Hub on this machine, over real HTTP: for tests of what asks the Hub, with ``HF_ENDPOINT``.
+
+It speaks what huggingface_hub 1.17 and datasets 4.8 ask for: who a token belongs to, a repository's
+facts, files and rights, downloads with ranges. Repositories lie in a folder: ``models/org/name``
+and ``datasets/org/name``. Answers, codes and headers are those of huggingface.co as the client
+reads them (huggingface_hub/utils/_http.py); nothing can be written.
+
+    with hub(folder, tokens={"hf_...": Token("me")}) as url:
+        load_dataset("org/name", streaming=True)    # with HF_ENDPOINT=url
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Token:
+    """An access token. ``orgs``: the user's role in each organisation; ``accepted``: the gated
+    repositories whose terms the user agreed to. A fine-grained one has ``permissions`` for each
+    namespace or repository, and may be allowed to read gated ones.
+    """
+
+    user: str = "me"
+    role: str = "write"  # read, write, fineGrained
+    expired: bool = False
+    orgs: Mapping[str, str] = field(default_factory=dict)
+    accepted: Collection[str] = ()
+    permissions: Mapping[str, Collection[str]] = field(default_factory=dict)
+    reads_gated: bool = False
+
+    def who(self) -> dict[str, Any]:
+        """What /api/whoami-v2 answers."""
+        access: dict[str, Any] = {"displayName": "test", "role": self.role}
+        if self.role == "fineGrained":
+            access["fineGrained"] = {
+                "canReadGatedRepos": self.reads_gated,
+                "global": [],
+                "scoped": [
+                    {
+                        "entity": {"type": _kind(name, self.user), "name": name},
+                        "permissions": list(given),
+                    }
+                    for name, given in self.permissions.items()
+                ],
+            }
+        return {
+            "type": "user",
+            "id": "0",
+            "name": self.user,
+            "orgs": [
+                {"type": "org", "name": name, "roleInOrg": role} for name, role in self.orgs.items()
+            ],
+            "auth": {"type": "access_token", "accessToken": access},
+        }
+
+    def writes(self, repository: str) -> bool:
+        """Whether this token may write a repository."""
+        owner = repository.partition("/")[0]
+        if self.role == "fineGrained":
+            given = {*self.permissions.get(owner, ()), *self.permissions.get(repository, ())}
+            return "repo.write" in given
+        member = self.orgs.get(owner) in ("admin", "write", "contributor")
+        return self.role == "write" and (owner == self.user or member)
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What is wrong with the Hub: a status for every request, seconds before each answer, bytes a
+    second of a download, seconds by which its clock is ahead of ours.
+    """
+
+    status: int = 0
+    delay: float = 0.0
+    rate: float = 0.0
+    clock: float = 0.0
+
+
+@dataclass(frozen=True)
+class _World:
+    folder: Path
+    tokens: Mapping[str, Token]
+    gated: Collection[str]
+    private: Collection[str]
+    faults: Faults
+    seen: list[str]
+    closing: threading.Event
+
+
+@contextlib.contextmanager
+def hub(
+    folder: Path,
+    *,
+    tokens: Mapping[str, Token] | None = None,
+    gated: Collection[str] = (),
+    private: Collection[str] = (),
+    faults: Faults | None = None,
+    seen: list[str] | None = None,
+) -> Iterator[str]:
+    """Serve the repositories below ``folder``; yield the endpoint. ``gated``, ``private``: names;
+    ``seen`` gets a line for each request, "GET /api/whoami-v2".
+    """
+    asked = [] if seen is None else seen
+    closing = threading.Event()
+    world = _World(folder, tokens or {}, gated, private, faults or Faults(), asked, closing)
+    handler = type("Handler", (_Handler,), {"world": world})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        closing.set()
+        server.shutdown()
+        server.server_close()
+
+
+def _kind(name: str, user: str) -> str:
+    return "model" if "/" in name else "user" if name == user else "org"
+
+
+class _Refused(Exception):
+    """An answer that is not 200."""
+
+    def __init__(self, status: int, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.status, self.message, self.code = status, message, code
+
+
+@dataclass(frozen=True)
+class _Repository:
+    kind: str  # models, datasets
+    name: str
+    folder: Path
+
+    @property
+    def commit(self) -> str:
+        files = (f"{file} {_blob((self.folder / file).read_bytes())}\n" for file in self.files())
+        return hashlib.sha1("".join(files).encode()).hexdigest()
+
+    def files(self) -> dict[str, int]:
+        paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): path.stat().st_size for path in paths}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    world: _World
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return formatdate((timestamp or time.time()) + self.world.faults.clock, usegmt=True)
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        world, address = self.world, urlsplit(self.path)
+        world.seen.append(f"{self.command} {address.path}")
+        world.closing.wait(world.faults.delay)
+        with contextlib.suppress(ConnectionError):  # nobody waits for the answer any more
+            try:
+                if world.faults.status:
+                    raise _Refused(world.faults.status, "out of order")
+                parts = [unquote(part) for part in address.path.strip("/").split("/")]
+                if parts[0] == "api":
+                    self._json(200, self._api(parts[1:], body))
+                else:
+                    self._file(parts)
+            except _Refused as refused:
+                self._json(
+                    refused.status, {"error": refused.message}, refused.code, refused.message
+                )
+
+    def _token(self) -> Token | None:
+        """Return whose request it is; none without a token."""
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not given:
+            return None
+        token = self.world.tokens.get(given)
+        if token is None:
+            raise _Refused(401, "Invalid credentials in Authorization header")
+        if token.expired:
+            raise _Refused(401, 'User Access Token "test" is expired')
+        return token
+
+    def _api(self, parts: list[str], body: str) -> Any:
+        match parts:
+            case ["whoami-v2"]:
+                token = self._token()
+                if token is None:
+                    raise _Refused(401, "Invalid username or password.")
+                return token.who()
+            case [("models" | "datasets") as kind, *rest]:
+                found, rest = self._repository(kind, rest)
+                return self._about(found, rest, body)
+        raise _Refused(404, "Sorry, we can't find the page you are looking for.")
+
+    def _about(self, found: _Repository, rest: list[str], body: str) -> Any:
+        match rest:
+            case [] | ["revision", _]:
+                return self._facts(found, rest[1] if rest else "main")
+            case ["auth-check"]:
+                self._let_in(found)
+                return {}
+            case ["auth-check", "write"]:
+                token = self._token()
+                if token is None or not token.writes(found.name):
+                    raise _Refused(403, "You don't have the required permissions")
+                return {}
+            case ["tree", revision, *inner]:
+                self._known(found, revision)
+                return _tree(found, "/".join(inner), "recursive=true" in self.path.lower())
+            case ["paths-info", revision]:
+                self._known(found, revision)
+                entries = {entry["path"]: entry for entry in _tree(found, "", True)}
+                return [entries[path] for path in _paths(body) if path in entries]
+        raise _Refused(404, "Sorry, we can't find the page you are looking for.")
+
+    def _facts(self, found: _Repository, revision: str) -> dict[str, Any]:
+        self._known(found, revision)
+        return {
+            "_id": "0",
+            "id": found.name,
+            "sha": found.commit,
+            "private": found.name in self.world.private,
+            "gated": "manual" if found.name in self.world.gated else False,
+            "disabled": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [],
+            "usedStorage": sum(found.files().values()),
+            "createdAt": "2026-01-01T00:00:00.000Z",
+            "lastModified": "2026-01-01T00:00:00.000Z",
+            "cardData": _card(found.folder / "README.md"),
+            "siblings": [{"rfilename": file, "size": size} for file, size in found.files().items()],
+        }
+
+    def _known(self, found: _Repository, revision: str) -> None:
+        if revision not in ("main", found.commit):
+            raise _Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+
+    def _repository(self, kind: str, parts: list[str]) -> tuple[_Repository, list[str]]:
+        """Return the repository whose name the parts begin with, and the parts after it."""
+        token = self._token()
+        for length in (2, 1):
+            name = "/".join(parts[:length])
+            folder = self.world.folder / kind / name
+            apart = ".." not in parts and (length == 2 or any(p.is_file() for p in _in(folder)))
+            visible = name not in self.world.private or (token and _reads(token, name))
+            if len(parts) >= length and folder.is_dir() and apart and visible:
+                return _Repository(kind, name, folder), parts[length:]
+        raise _Refused(404 if token else 401, "Repository not found", "RepoNotFound")
+
+    def _let_in(self, found: _Repository) -> None:
+        """Refuse who has not accepted the terms of a gated repository."""
+        if found.name not in self.world.gated:
+            return
+        token, place = self._token(), f"{found.kind.removeprefix('models')}/{found.name}"
+        if token is None:
+            fact = f"Access to {place.strip('/')} is restricted. You must be authenticated"
+            raise _Refused(401, f"{fact} to access it.", "GatedRepo")
+        if token.role == "fineGrained" and not token.reads_gated:
+            fact = "Please enable access to public gated repositories in your fine-grained token"
+            raise _Refused(403, f"{fact} settings to view this repository.")
+        if found.name not in token.accepted:
+            fact = f"Access to {place.strip('/')} is restricted and you are not in the authorized"
+            raise _Refused(403, f"{fact} list. Visit the page to ask for access.", "GatedRepo")
+
+    def _file(self, parts: list[str]) -> None:
+        kind = "datasets" if parts[0] == "datasets" else "models"
+        found, rest = self._repository(kind, parts[1:] if kind == "datasets" else parts)
+        if len(rest) < 3 or rest[0] != "resolve":
+            raise _Refused(404, "Sorry, we can't find the page you are looking for.")
+        self._known(found, rest[1])
+        self._let_in(found)
+        path = found.folder.joinpath(*rest[2:])
+        if ".." in rest or not path.is_file():
+            raise _Refused(404, "Entry not found", "EntryNotFound")
+        data = path.read_bytes()
+        start, end = _range(self.headers.get("Range", ""), len(data))
+        self.send_response(206 if self.headers.get("Range") else 200)
+        self.send_header("ETag", f'"{_blob(data)}"')
+        self.send_header("X-Repo-Commit", found.commit)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(end - start))
+        if self.headers.get("Range"):
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+        self.end_headers()
+        if self.command != "HEAD":
+            self._send(data[start:end])
+
+    def _send(self, data: bytes) -> None:
+        rate = self.world.faults.rate
+        piece = max(1, int(rate / 10)) if rate else len(data) or 1
+        for start in range(0, len(data), piece):
+            self.wfile.write(data[start : start + piece])
+            if rate and self.world.closing.wait(0.1):
+                return
+
+    def _json(self, status: int, value: Any, code: str = "", message: str = "") -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Length", str(len(data)))
+        if code:
+            self.send_header("X-Error-Code", code)
+        if message:
+            self.send_header("X-Error-Message", message)
+        if status == 429:
+            self.send_header("Retry-After", "60")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+
+def _card(readme: Path) -> dict[str, Any]:
+    """Return what a repository's card says of it, between two lines of dashes."""
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    parts = text.split("---\n", 2)
+    return yaml.safe_load(parts[1]) or {} if len(parts) == 3 and not parts[0] else {}
+
+
+def _in(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _reads(token: Token, name: str) -> bool:
+    owner = name.partition("/")[0]
+    if token.role == "fineGrained":
+        return any(key in token.permissions for key in (owner, name))
+    return owner == token.user or owner in token.orgs
+
+
+def _tree(found: _Repository, inner: str, recursive: bool) -> list[dict[str, Any]]:
+    """Return the entries below a folder of a repository, as the Hub lists them."""
+    entries: dict[str, dict[str, Any]] = {}
+    prefix = f"{inner}/" if inner else ""
+    for file, size in found.files().items():
+        if not file.startswith(prefix):
+            continue
+        parts = file.removeprefix(prefix).split("/")
+        for depth in range(1, len(parts)):
+            path = prefix + "/".join(parts[:depth])
+            if recursive or depth == 1:
+                entries[path] = {
+                    "type": "directory",
+                    "oid": _blob(path.encode()),
+                    "size": 0,
+                    "path": path,
+                }
+        if recursive or len(parts) == 1:
+            oid = _blob((found.folder / file).read_bytes())
+            entries[file] = {"type": "file", "oid": oid, "size": size, "path": file}
+    if inner and not entries:
+        raise _Refused(404, f"{inner} does not exist", "EntryNotFound")
+    return [entries[path] for path in sorted(entries)]
+
+
+def _paths(body: str) -> list[str]:
+    given = json.loads(body) if body.startswith("{") else parse_qs(body)
+    paths = given.get("paths") or []
+    return [paths] if isinstance(paths, str) else list(paths)
+
+
+def _range(header: str, size: int) -> tuple[int, int]:
+    """Return the first byte and the one after the last."""
+    if not header.startswith("bytes="):
+        return 0, size
+    first, _, last = header.removeprefix("bytes=").partition("-")
+    if not first:
+        return max(0, size - int(last)), size
+    end = min(size, int(last) + 1) if last else size
+    if int(first) >= size:
+        raise _Refused(416, "Range Not Satisfiable")
+    return int(first), end
+
+
+def _blob(data: bytes) -> str:
+    """Return the name that git gives a file."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
