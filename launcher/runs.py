@@ -93,6 +93,16 @@ class RunFolder:
         return self.root / "lock"
 
     @property
+    def ranks(self) -> Path:
+        """One empty file for each rank that trains, named by its process id."""
+        return self.root / "ranks"
+
+    @property
+    def stopped(self) -> Path:
+        """Why and at which step the training ended early, its checkpoint whole."""
+        return self.root / "stopped.json"
+
+    @property
     def log(self) -> Path:
         """All that the training printed, secrets hidden."""
         return self.root / "train.log"
@@ -169,6 +179,7 @@ def create(folder: RunFolder, start: Start) -> None:
             write_json(folder.data, start.data)
             status |= {"created": now()}
         else:
+            folder.stopped.unlink(missing_ok=True)
             status |= {"resumed": [*_status(folder).get("resumed", []), start.step]}
         write(folder.resolved, dump(start.resolved))
         write(folder.command, start.command)

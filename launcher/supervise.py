@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,11 +24,9 @@ from launcher.launch import Launch
 from launcher.redact import redact, secret_values
 from launcher.runs import RunFolder
 
-SAVING_SECONDS = (
-    120.0  # axolotl saves the model on SIGINT; 16 GB onto a network volume takes about a minute
-)
+SAVING_SECONDS = 120.0  # a step, and a checkpoint: 16 GB onto a network volume take about a minute
 ENDING_SECONDS = 10.0
-SETTLING_SECONDS = 2.0  # after a signal a record may still be under way
+OVER_BUDGET = 4  # exit code
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, preemption, a lost connection
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER in linux/prctl.h
 
@@ -57,16 +55,35 @@ def execute(launch: Launch, environ: Mapping[str, str], *, show: Callable[[str],
             while process.poll() is None and not received.signals:
                 told()
                 time.sleep(0.1)
-            if stopped := bool(received.signals):
-                _stop(received, launch.folder.metrics, show)
+            if received.signals:
+                _stop(process, received, launch.folder, show)
         finally:
             _end(show)
-        code = 128 + received.signals[0] if stopped else _exit_code(process.returncode)
+        ended = _ended(received, launch.folder, process.returncode)
         tee.join(timeout=ENDING_SECONDS)
-    state = "stopped" if stopped else "done" if code == 0 else "failed"
     minutes = round((time.monotonic() - started) / 60, 2)
-    _note(launch.folder, state=state, exit_code=code, ended=runs.now(), minutes=minutes)
-    return code
+    _note(launch.folder, **asdict(ended), ended=runs.now(), minutes=minutes)
+    return ended.exit_code
+
+
+@dataclass(frozen=True)
+class _Ended:
+    state: str
+    exit_code: int
+
+
+def _ended(received: _Received, folder: RunFolder, returncode: int | None) -> _Ended:
+    """Return how a run ended; without a return code the launcher ended it. One that was asked to
+    stop and came to its end all the same is done; one that stopped by itself had spent its budget.
+    """
+    early = folder.stopped.exists()
+    if received.signals and (early or returncode != 0):
+        first = received.signals[0]
+        return _Ended("preempted" if first == signal.SIGTERM else "stopped", 128 + first)
+    if early:
+        return _Ended("over budget", OVER_BUDGET)
+    code = _exit_code(returncode)
+    return _Ended("failed" if code else "done", code)
 
 
 def descendants(root: int | None = None) -> list[int]:
@@ -160,42 +177,31 @@ def _note(folder: RunFolder, **fields: Any) -> None:
         runs.update_status(folder, **fields)
 
 
-def _stop(received: _Received, metrics: Path, show: Callable[[str], None]) -> None:
-    """Ask for a save and an end; a second signal, or too long a wait, ends everything at once.
-
-    Ask again while the trainer still writes metrics: axolotl leaves by an exception, which Python
-    drops where the signal falls into a fork of the data loader or the end of an object.
+def _stop(
+    process: subprocess.Popen[bytes],
+    received: _Received,
+    folder: RunFolder,
+    show: Callable[[str], None],
+) -> None:
+    """Have a checkpoint saved, and wait for it, or for an end that comes by itself; a second signal
+    ends everything at once.
     """
+    ranks = {int(file.name) for file in folder.ranks.glob("[0-9]*")} & {*descendants()}
+    if not ranks:
+        show("stopping: nothing is trained yet, so there is nothing to save")
+        return
     show(
-        f"stopping: axolotl saves what it can (up to {SAVING_SECONDS:.0f} s); Ctrl-C again ends "
-        "it at once"
+        f"stopping: this step ends with a checkpoint (up to {SAVING_SECONDS:.0f} s); Ctrl-C again "
+        "ends it at once"
     )
+    _send(ranks, signal.SIGUSR1)
     deadline = time.monotonic() + SAVING_SECONDS
-    while time.monotonic() < deadline and len(received.signals) < 2:
-        if _asked_once(received, metrics, deadline):
-            return
-    _send(descendants(), signal.SIGKILL if len(received.signals) > 1 else signal.SIGTERM)
-
-
-def _asked_once(received: _Received, metrics: Path, deadline: float) -> bool:
-    """Return whether all ended; false at a second signal, too, or where the training goes on."""
-    _send(descendants(), signal.SIGINT)
-    goes_on = _growth(metrics)
-    return _gone(deadline - time.monotonic(), unless=lambda: len(received.signals) > 1 or goes_on())
-
-
-def _growth(file: Path) -> Callable[[], bool]:
-    """Return a question: has the file grown since ``SETTLING_SECONDS`` from now?"""
-    begin = time.monotonic() + SETTLING_SECONDS
-    settled: list[int] = []
-
-    def grown() -> bool:
-        if time.monotonic() < begin or not file.exists():
-            return False
-        settled.append(file.stat().st_size)
-        return settled[-1] > settled[0]
-
-    return grown
+    while process.poll() is None and not folder.stopped.exists() and time.monotonic() < deadline:
+        if len(received.signals) > 1:
+            break
+        time.sleep(0.1)
+    if len(received.signals) > 1:
+        _send(descendants(), signal.SIGKILL)
 
 
 def _end(show: Callable[[str], None]) -> None:
@@ -208,11 +214,11 @@ def _end(show: Callable[[str], None]) -> None:
     show(f"cannot end process {left}: the kernel holds it, maybe for a GPU that hangs")
 
 
-def _gone(seconds: float, *, unless: Callable[[], bool] = lambda: False) -> bool:
+def _gone(seconds: float) -> bool:
     """Wait until no process is left, so long at most; return whether none is."""
     deadline = time.monotonic() + seconds
     while _left():
-        if unless() or time.monotonic() > deadline:
+        if time.monotonic() > deadline:
             return False
         time.sleep(0.1)
     return True
@@ -236,8 +242,8 @@ def _send(processes: Iterable[int], number: int) -> None:
             os.kill(process, number)
 
 
-def _exit_code(code: int) -> int:
-    return code if code >= 0 else 128 - code
+def _exit_code(code: int | None) -> int:
+    return 1 if code is None else code if code >= 0 else 128 - code
 
 
 def _become_subreaper() -> None:

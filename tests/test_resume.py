@@ -170,72 +170,98 @@ def losses(folder: RunFolder) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in read_rows(folder.metrics) if "loss" in line}
 
 
-@pytest.mark.slow
-def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    config = {
-        "x-recipe": {
-            "title": "t",
-            "method": "sft",
-            "needs": {"gpu": "none", "gpus": 1, "disk": 1},
-            "global_batch_size": 4,
-        },
-        "base_model": str(make_model(tmp_path / "model")),
-        "datasets": [{"path": str(make_sft_rows(tmp_path / "rows.jsonl")), "type": "alpaca"}],
-        "sequence_len": 256,
-        "micro_batch_size": 2,
-        "gradient_accumulation_steps": 2,
-        "max_steps": 12,
-        "learning_rate": 0.003,
-        "lr_scheduler": "cosine",
-        "optimizer": "adamw_torch",
-        "bf16": "auto",
-        "logging_steps": 1,
-        "save_steps": 3,
-        "seed": 42,
-        "output_dir": "out",
-    }
-    (tmp_path / "sft.yaml").write_text(yaml.safe_dump(config))
-    env = child_environment(tmp_path, AXR_RUNS=str(tmp_path / "runs"), HOME=str(tmp_path))
+class Training:
+    """A recipe of twelve steps with a checkpoint at every third, and `axr train` in its folder."""
 
-    def axr(*args: object) -> subprocess.CompletedProcess[str]:
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.env = child_environment(place, AXR_RUNS=str(place / "runs"), HOME=str(place))
+        needs = {"gpu": "none", "gpus": 1, "disk": 1}
+        block = {"title": "t", "method": "sft", "needs": needs, "global_batch_size": 4}
+        rows = {"path": str(make_sft_rows(place / "rows.jsonl")), "type": "alpaca"}
+        config = {
+            "x-recipe": block,
+            "base_model": str(make_model(place / "model")),
+            "datasets": [rows],
+            "sequence_len": 256,
+            "micro_batch_size": 2,
+            "gradient_accumulation_steps": 2,
+            "max_steps": 12,
+            "learning_rate": 0.003,
+            "lr_scheduler": "cosine",
+            "optimizer": "adamw_torch",
+            "bf16": "auto",
+            "logging_steps": 1,
+            "save_steps": 3,
+            "seed": 42,
+            "output_dir": "out",
+        }
+        (place / "sft.yaml").write_text(yaml.safe_dump(config))
+
+    @property
+    def runs(self) -> set[Path]:
+        return set((self.place / "runs").glob("*"))
+
+    def axr(self, *args: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command(*args), cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
+            command(*args),
+            cwd=self.place,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
 
-    whole = axr("sft.yaml")
-    assert whole.returncode == 0, whole.stdout[-3000:]
-    [first] = [RunFolder(folder) for folder in (tmp_path / "runs").iterdir()]
+    def start(self, until: str) -> tuple[subprocess.Popen[bytes], RunFolder]:
+        """Start a run, and return when a file or folder of it is there."""
+        before, null = self.runs, subprocess.DEVNULL
+        process = subprocess.Popen(
+            command("sft.yaml"), cwd=self.place, env=self.env, stdout=null, stderr=null
+        )
+        deadline = time.monotonic() + 200
+        while not [place for run in self.runs - before for place in run.glob(until)]:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.02)
+        return process, RunFolder((self.runs - before).pop())
 
-    process = subprocess.Popen(
-        command("sft.yaml"),
-        cwd=tmp_path,
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 200
-    second = None
-    while second is None or not (second.model / "checkpoint-6").exists():
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        others = set((tmp_path / "runs").iterdir()) - {first.root}
-        second = RunFolder(others.pop()) if others else None
-        time.sleep(0.02)
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, dict[int, float]]:
+    """The training, and the losses of a run of it without a break."""
+    made = Training(tmp_path_factory.mktemp("training"))
+    done = made.axr("sft.yaml")
+    assert done.returncode == 0, done.stdout[-3000:]
+    return made, losses(RunFolder(made.runs.pop()))
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
     for number in [process.pid, *descendants(process.pid)]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
-    process.wait()
-    assert json.loads(second.status.read_text())["state"] == "running"
 
-    on = axr("--resume", "sft.yaml")
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("end", "state"), [(_kill, "running"), (subprocess.Popen.terminate, "preempted")]
+)
+def test_a_run_that_was_ended_goes_on_as_if_it_had_not_been(
+    training: tuple[Training, dict[int, float]], end: Any, state: str
+) -> None:
+    made, expected = training
+    process, run = made.start("model/checkpoint-6")
+    end(process)
+    process.wait(60)
+    assert json.loads(run.status.read_text())["state"] == state
+    on = made.axr("--resume", "sft.yaml")
     assert on.returncode == 0, on.stdout[-3000:] + on.stderr[-3000:]
     assert "goes on from step" in on.stderr
-    status = json.loads(second.status.read_text())
-    assert status["state"] == "done"
-    assert status["resumed"][0] in (3, 6)
-    expected, found = losses(first), losses(second)
+    status = json.loads(run.status.read_text())
+    assert (status["state"], len(status["resumed"])) == ("done", 1)
+    found = losses(run)
     assert expected.keys() == found.keys() == set(range(1, 13))
     assert [found[n] for n in sorted(found)] == pytest.approx(
         [expected[n] for n in sorted(expected)], abs=1e-4
     )
-    assert axr("--resume").returncode == 1  # done
+    assert made.axr("--resume").returncode == 1  # done

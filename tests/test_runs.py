@@ -37,7 +37,7 @@ def make(folder: RunFolder, **changes: Any) -> None:
 def test_every_path_lies_in_the_folder_and_no_two_are_one() -> None:
     folder = RunFolder(Path("/w/runs/x"))
     places = [getattr(folder, name) for name in PATHS]
-    assert len(places) == len(set(places)) == 12
+    assert len(places) == len(set(places)) == 14
     assert {place.parent for place in places} == {folder.root}
     assert [field.name for field in fields(folder)] == ["root"]
 

@@ -266,15 +266,27 @@ def test_a_program_that_is_not_there_is_an_error_and_not_a_traceback(run: Run) -
 
 
 # How the trainer and what it starts react to signals.
-SAVES = """
+RANK = """
+ranks = pathlib.Path("run/ranks")
+ranks.mkdir(exist_ok=True)
+(ranks / str(os.getpid())).touch()
+"""
+SAVES = (
+    RANK
+    + """
 def save(number, _):
     write("saving\\n")
-    pathlib.Path("saved").write_text(str(number))
-    sys.exit(0)
-signal.signal(signal.SIGINT, save)
+    with open("saved", "a") as file:
+        file.write("x")
+    time.sleep(0.5)
+    pathlib.Path("run/stopped.json").write_text('{"step": 7, "why": "asked"}')
+    time.sleep(60)  # what comes after the checkpoint is not waited for
+signal.signal(signal.SIGUSR1, save)
 """
+)
 STUBBORN = "ignore(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)\n"
 SLEEPS = "up()\nready()\ntime.sleep(60)\n"
+DEAF = RANK + STUBBORN + "ignore(signal.SIGUSR1)\n"
 FAMILY = """
 start("child")
 start("own_session", start_new_session=True)
@@ -292,33 +304,28 @@ def family(run: Run, body: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "code", "state"),
+    [
+        (signal.SIGINT, 130, "stopped"),
+        (signal.SIGTERM, 143, "preempted"),
+        (signal.SIGHUP, 129, "stopped"),
+    ],
 )
-def test_a_signal_lets_the_trainer_save_and_ends_all(run: Run, number: int, code: int) -> None:
+def test_a_signal_lets_the_trainer_save_and_ends_all(
+    run: Run, number: int, code: int, state: str
+) -> None:
     run.start(family(run, "") + SAVES + SLEEPS)
     run.until("trainer.up")
     assert run.started == 5
     assert run.ends(number, within=5) == code
-    assert (run.folder / "saved").read_text() == str(int(signal.SIGINT))  # what axolotl listens to
+    assert (run.folder / "saved").read_text() == "x"
     assert "saving\n" in run.log
     assert run.alive == []
-    assert (run.status["state"], run.status["exit_code"]) == ("stopped", code)
+    assert (run.status["state"], run.status["exit_code"]) == (state, code)
 
 
 def test_ctrl_c_in_a_terminal_reaches_the_trainer_once_and_it_has_time_to_save(run: Run) -> None:
-    body = """
-def save(number, _):
-    with open("saved", "a") as file:
-        file.write("x")
-    time.sleep(0.5)
-    with open("run/metrics.jsonl", "a") as file:  # a record that was under way
-        file.write("{}")
-    time.sleep(3)  # nothing is trained meanwhile, and so nobody asks again
-    sys.exit(0)
-signal.signal(signal.SIGINT, save)
-pathlib.Path("run/metrics.jsonl").write_text("{}")
-"""
-    process = run.start(body + SLEEPS, saving=20)
+    process = run.start(SAVES + SLEEPS, saving=20)
     run.until("ready")
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all in the foreground
     process.communicate(timeout=10)
@@ -326,41 +333,32 @@ pathlib.Path("run/metrics.jsonl").write_text("{}")
     assert (run.folder / "saved").read_text() == "x"
 
 
-def test_a_trainer_that_has_lost_the_signal_is_asked_again(run: Run) -> None:
-    body = """
-class Lost:
-    def __del__(self):  # what is raised here Python drops, as in a fork hook of logging
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.1)
-def leave(number, _):
-    with open("asked", "a") as file:
-        file.write("x")
-    sys.exit(0)
-signal.signal(signal.SIGINT, leave)
-def lost(number, _):
-    signal.signal(signal.SIGINT, leave)
-    Lost()
-signal.signal(signal.SIGINT, lost)
-ready()
-while True:
-    with open("run/metrics.jsonl", "a") as file:
-        file.write("{}\\n")
-    time.sleep(0.1)
-"""
-    process = run.start(body, saving=60)
+def test_a_training_that_was_at_its_end_when_it_was_asked_is_done(run: Run) -> None:
+    body = "signal.signal(signal.SIGUSR1, lambda *_: None)\nready()\ntime.sleep(1)\n"
+    run.start(RANK + body, saving=20)
     run.until("ready")
-    process.send_signal(signal.SIGINT)
-    run.until("asked")
-    time.sleep(0.5)
-    assert process.poll() is None
-    process.communicate(timeout=15)
-    assert process.returncode == 130
-    assert (run.folder / "asked").read_text() == "xx"
-    assert "SystemExit" in run.log
+    assert run.ends(signal.SIGTERM, within=8) == 0
+    assert run.status["state"] == "done"
+
+
+def test_before_anything_is_trained_nothing_is_waited_for(run: Run) -> None:
+    (run.root / "ranks").mkdir()
+    (run.root / "ranks" / "1").touch()  # of a start before this one; now it is somebody else's
+    run.start(SLEEPS, saving=60)
+    run.until("ready")
+    assert run.ends(signal.SIGINT, within=5) == 130
+    assert run.status["state"] == "stopped"
+
+
+def test_one_that_spent_its_budget_says_so_by_itself(run: Run) -> None:
+    text = '{"step": 7, "why": "budget"}'
+    code, _, _ = run.run(f"pathlib.Path('run/stopped.json').write_text('{text}')")
+    assert code == 4
+    assert run.status["state"] == "over budget"
 
 
 def test_a_second_signal_ends_at_once_even_what_ignores_all(run: Run) -> None:
-    process = run.start(family(run, STUBBORN) + STUBBORN + SLEEPS, saving=60)
+    process = run.start(family(run, STUBBORN) + DEAF + SLEEPS, saving=60)
     run.until("trainer.up")
     assert len(run.alive) == 5
     process.send_signal(signal.SIGINT)
@@ -375,7 +373,7 @@ def test_a_second_signal_ends_at_once_even_what_ignores_all(run: Run) -> None:
 
 
 def test_what_does_not_save_in_time_is_ended(run: Run) -> None:
-    run.start(family(run, STUBBORN) + STUBBORN + SLEEPS, saving=0.5)
+    run.start(family(run, STUBBORN) + DEAF + SLEEPS, saving=0.5)
     run.until("trainer.up")
     assert run.ends(signal.SIGTERM, within=8) == 143
     assert run.alive == []

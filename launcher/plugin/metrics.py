@@ -1,59 +1,16 @@
-"""The axolotl plugin that rides inside training: places and seeds the model, records metrics.
-
-A resolved config lists it as ``plugins: [launcher.plugin.RunPlugin]``; axolotl imports it by that
-path in every rank. Nothing else of the launcher imports this module, because it pulls in torch,
-transformers and axolotl.
-"""
+"""The trainer's records, one JSON object a line."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from axolotl.integrations.base import BasePlugin
-from transformers import (
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-    set_seed,
-)
-
-RUN_DIR = "AXR_RUN_DIR"
-METRICS_FILE = "metrics.jsonl"
-
-
-class RunPlugin(BasePlugin):  # type: ignore[misc]  # axolotl ships no types
-    """What a run of the launcher adds to axolotl: CPU placement, a seed, and a metrics file."""
-
-    def load_datasets(self, cfg: Any, preprocess: bool = False) -> None:
-        """Place the model on the CPU if there is no CUDA device; load no data.
-
-        The hook is used for its moment: after axolotl has set ``device_map``, before the model
-        loader copies it. For every world size above 1 axolotl writes ``{"": LOCAL_RANK}``, GPU or
-        not; for one rank it writes ``auto``, which off-loads to disk when memory is short.
-        """
-        if not torch.cuda.is_available():
-            cfg.device_map = {"": "cpu"}
-
-    def pre_model_load(self, cfg: Any) -> None:
-        """Seed the random generators before the adapter draws its first weights.
-
-        Axolotl 0.19 leaves that to the trainer, which seeds after the adapter was made: two runs of
-        one recipe start from different adapters, and a run on two GPUs from another than on one.
-        """
-        set_seed(TrainingArguments.seed if cfg.seed is None else cfg.seed)
-
-    def add_callbacks_pre_trainer(self, cfg: Any, model: Any) -> list[TrainerCallback]:
-        """Return the metrics recorder, or nothing when AXR_RUN_DIR is not set."""
-        folder = os.environ.get(RUN_DIR)
-        return [MetricsRecorder(Path(folder) / METRICS_FILE)] if folder else []
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 class MetricsRecorder(TrainerCallback):  # type: ignore[misc]

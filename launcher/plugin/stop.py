@@ -1,0 +1,90 @@
+"""A stop that loses nothing: when asked, the step ends with a checkpoint, and then the training.
+
+Axolotl's own way on SIGINT leaves the weights alone, which no training can go on from. Here the
+launcher sends SIGUSR1 to the ranks (each names itself in the folder ``ranks``), or a time is set;
+all ranks agree on the step, rank 0's trainer saves, and ``stopped.json`` says that it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+RANKS = "ranks"
+STOPPED = "stopped.json"
+ASKED, SPENT = 1, 2  # why: of two, the greater counts
+WHY = {ASKED: "asked", SPENT: "budget"}
+
+
+class Stop(TrainerCallback):  # type: ignore[misc]  # transformers' types are not followed
+    """Ends a training early and whole. ``until``: Unix seconds at which the budget is spent."""
+
+    def __init__(self, folder: Path, until: float | None) -> None:
+        """Listen in a run's folder."""
+        self.folder, self.until, self.why = folder, until, 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take the signal, and say that this process does: one that does not would die of it. It is
+        taken to the end of the process, as it may come after the last step.
+        """
+        signal.signal(signal.SIGUSR1, self._receive)
+        ranks = self.folder / RANKS
+        ranks.mkdir(parents=True, exist_ok=True)
+        (ranks / str(os.getpid())).touch()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Save and stop after this step if any rank was asked to."""
+        if self.until is not None and time.time() >= self.until:
+            self.why = SPENT
+        self.why = _of_all(self.why, args.device)
+        if self.why:
+            control.should_save = control.should_training_stop = True
+            args.save_only_model = args.save_only_model and not _fits(args, kwargs)
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Say that the checkpoint is whole: transformers calls this after its last file."""
+        if self.why and state.is_local_process_zero:
+            said = {"step": state.global_step, "why": WHY[self.why]}
+            temporary = self.folder / f".{STOPPED}"
+            temporary.write_text(json.dumps(said), encoding="utf-8")
+            temporary.replace(self.folder / STOPPED)
+
+    def _receive(self, number: int, frame: object) -> None:
+        self.why = max(self.why, ASKED)
+
+
+def _of_all(why: int, device: torch.device) -> int:
+    """Return the greatest reason of all ranks: a step that one ends and another goes on from would
+    hang. One number a step, in the order of the ranks' other messages.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return why
+    told = torch.tensor([why], device=device)
+    torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
+    return int(told.item())
+
+
+def _fits(args: TrainingArguments, parts: dict[str, Any]) -> bool:
+    """Whether a checkpoint with the optimizer's state fits the disk: without it, as a recipe may
+    want its checkpoints, no training can go on.
+    """
+    model, optimizer = parts.get("model"), parts.get("optimizer")
+    held = [*model.parameters()] if model is not None else []
+    for state in optimizer.state.values() if optimizer is not None else ():
+        held += [one for one in state.values() if isinstance(one, torch.Tensor)]
+    needed = sum(one.numel() * one.element_size() for one in held)
+    return bool(needed < shutil.disk_usage(args.output_dir).free)
