@@ -12,6 +12,7 @@ from launcher import cpu, facts, hazards, preflight, source
 from launcher.diagnostics import Code
 from launcher.plan import check as plan_check
 from launcher.recipe import load, shipped
+from launcher.rehearse import codes as rehearsal
 from launcher.rules import RULES
 from launcher.rules.rule import scientific
 from launcher.schema import check
@@ -19,7 +20,7 @@ from launcher.schema.validator import schema
 from launcher.schema.wording import either, expected
 from launcher.upstream import place
 
-_MODULES = (source, hazards, check, place, plan_check, preflight, cpu)
+_MODULES = (source, hazards, check, place, plan_check, preflight, cpu, rehearsal)
 _LISTS = ("datasets", "test_datasets", "pretraining_dataset")
 _STAGES = {
     "Y": "Y: reading the YAML",
@@ -27,7 +28,7 @@ _STAGES = {
     "R": "R: what the recipe means",
     "U": "U: what axolotl itself says (--upstream)",
     "P": "P: the plan",
-    "L": "L: this machine, before the start",
+    "L": "L: this machine, before the start; L2: the rehearsal",
 }
 WIDTH = 88
 

@@ -41,9 +41,9 @@ def execute(launch: Launch, environ: Mapping[str, str], *, show: Callable[[str],
     gets what the launcher has to say meanwhile. Raises ``LauncherError`` if the program cannot be
     started.
     """
-    _become_subreaper()
+    become_subreaper()
     started = time.monotonic()
-    with _received_signals() as received:
+    with received_signals() as received:
         process = _start(launch, environ)
         _note(launch.folder, state="running", pid=process.pid, started=runs.now())
         tee = threading.Thread(
@@ -60,7 +60,7 @@ def execute(launch: Launch, environ: Mapping[str, str], *, show: Callable[[str],
             if stopped := bool(received.signals):
                 _stop(received, launch.folder.metrics, show)
         finally:
-            _end(show)
+            end_all(show)
         code = 128 + received.signals[0] if stopped else _exit_code(process.returncode)
         tee.join(timeout=ENDING_SECONDS)
     state = "stopped" if stopped else "done" if code == 0 else "failed"
@@ -88,18 +88,20 @@ def descendants(root: int | None = None) -> list[int]:
 
 
 @dataclass
-class _Received:
+class Received:
+    """The signals that asked for an end, in order."""
+
     signals: list[int] = field(default_factory=list)
 
 
 @contextlib.contextmanager
-def _received_signals() -> Iterator[_Received]:
+def received_signals() -> Iterator[Received]:
     """Collect the signals that ask for an end instead of dying of them.
 
     One that is ignored, as SIGHUP is under nohup, stays without effect; but not by ignoring it,
     which the child would inherit.
     """
-    received = _Received()
+    received = Received()
     before = {number: signal.getsignal(number) for number in _STOPPING}
 
     def receive(number: int, _: object) -> None:
@@ -160,7 +162,7 @@ def _note(folder: RunFolder, **fields: Any) -> None:
         runs.update_status(folder, **fields)
 
 
-def _stop(received: _Received, metrics: Path, show: Callable[[str], None]) -> None:
+def _stop(received: Received, metrics: Path, show: Callable[[str], None]) -> None:
     """Ask for a save and an end; a second signal, or too long a wait, ends everything at once.
 
     Ask again while the trainer still writes metrics: axolotl leaves by an exception, which Python
@@ -177,7 +179,7 @@ def _stop(received: _Received, metrics: Path, show: Callable[[str], None]) -> No
     _send(descendants(), signal.SIGKILL if len(received.signals) > 1 else signal.SIGTERM)
 
 
-def _asked_once(received: _Received, metrics: Path, deadline: float) -> bool:
+def _asked_once(received: Received, metrics: Path, deadline: float) -> bool:
     """Return whether all ended; false at a second signal, too, or where the training goes on."""
     _send(descendants(), signal.SIGINT)
     goes_on = _growth(metrics)
@@ -198,7 +200,7 @@ def _growth(file: Path) -> Callable[[], bool]:
     return grown
 
 
-def _end(show: Callable[[str], None]) -> None:
+def end_all(show: Callable[[str], None]) -> None:
     """Leave no process behind: ask those that are left to end, then kill them."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         _send(descendants(), number)
@@ -240,7 +242,7 @@ def _exit_code(code: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _become_subreaper() -> None:
+def become_subreaper() -> None:
     """Adopt orphans: torch's elastic agent puts each rank into a session of its own, beyond the
     reach of a group signal.
     """

@@ -24,6 +24,7 @@ VERBS = {
     "explain": "explain:explain",
     "schema": "schema:schema",
     "plan": "plan:plan",
+    "rehearse": "rehearse:rehearse",
     "train": "train:train",
     "demo": "demo:demo",
 }

@@ -69,7 +69,7 @@ def run_recipe(
 ) -> tuple[int, RunFolder | None]:
     """Do all that ``axr train`` does; return the exit code, and the run folder if one was made."""
     recipe = recipes.load(recipes.find(name), overrides)
-    environ = _environment(Path(".env"))
+    environ = environment(Path(".env"))
     node = nodes.probe(environ)
     problems = validate(recipe)
     show_problems(problems, recipe.texts, to_stderr=True)
@@ -96,8 +96,8 @@ def run_recipe(
         _describe(recipe, launch, place, view)
         click.echo(launching.script(launch, dotenv=Path(".env").exists()), nl=False)
         return 0, None
-    _ask_for_trust(problems, trust)
-    _require_stack()
+    ask_for_trust(problems, trust)
+    require_stack()
     return _run(recipe, launch, environ, node, view), folder
 
 
@@ -121,7 +121,7 @@ def _run(
     return code
 
 
-def _environment(dotenv: Path) -> dict[str, str]:
+def environment(dotenv: Path) -> dict[str, str]:
     """Return the user's environment, with ``.env`` beneath it: what is exported wins."""
     try:
         kept = {name: value for name, value in dotenv_values(dotenv).items() if value}
@@ -169,7 +169,8 @@ def _accelerate() -> str:
     return str(beside) if beside.exists() else "accelerate"
 
 
-def _ask_for_trust(problems: list[Diagnostic], trust: bool) -> None:
+def ask_for_trust(problems: list[Diagnostic], trust: bool) -> None:
+    """Ask before code from outside is run. Raises ``LauncherError`` where nobody can answer."""
     foreign = [problem for problem in problems if problem.code == remote_code.code.code]
     if not foreign or trust:
         return
@@ -181,7 +182,8 @@ def _ask_for_trust(problems: list[Diagnostic], trust: bool) -> None:
         raise click.Abort
 
 
-def _require_stack() -> None:
+def require_stack() -> None:
+    """Raise ``LauncherError`` where axolotl is not installed for this Python."""
     if (
         importlib.util.find_spec("axolotl") is None
         or importlib.util.find_spec("accelerate") is None
