@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from launcher import cpu, facts, hazards, preflight, source
+from launcher import cpu, facts, hazards, preflight, resume, source
 from launcher.diagnostics import Code
 from launcher.plan import check as plan_check
 from launcher.recipe import load, shipped
@@ -20,7 +20,7 @@ from launcher.schema.validator import schema
 from launcher.schema.wording import either, expected
 from launcher.upstream import place
 
-_MODULES = (source, hazards, check, place, plan_check, preflight, cpu, rehearsal)
+_MODULES = (source, hazards, check, place, plan_check, preflight, cpu, resume, rehearsal)
 _LISTS = ("datasets", "test_datasets", "pretraining_dataset")
 _STAGES = {
     "Y": "Y: reading the YAML",

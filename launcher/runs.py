@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import secrets
 import string
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import yaml
 
 from launcher.diagnostics import LauncherError
-from launcher.redact import redact_env
+from launcher.redact import redact, redact_env
 
 # Distributions whose version decides how a run goes.
 STACK = (
@@ -41,6 +42,8 @@ _KEPT = re.compile(
     r"(ACCELERATE|AXOLOTL|AXR|BNB|COMET|CUDA|DS|FLASH|HF|HUGGINGFACE|HUGGING_FACE|KERNELS|LD|MASTER|MKL"
     r"|NCCL|NVIDIA|OMP|PYTHON\w*|PYTORCH|SLURM|TOKENIZERS|TORCH\w*|TRANSFORMERS|TRITON|WANDB)(_|$)"
 )
+
+LOG_END = 256 * 2**10  # bytes: the last words of eight ranks, and more
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,16 @@ class RunFolder:
     def status(self) -> Path:
         """State, process, times, exit code."""
         return self.root / "status.json"
+
+    @property
+    def data(self) -> Path:
+        """Digests of the local files that are trained on."""
+        return self.root / "data.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the launcher that writes this folder."""
+        return self.root / "lock"
 
     @property
     def log(self) -> Path:
@@ -120,33 +133,80 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def create(
-    folder: RunFolder,
-    *,
-    recipe: str,
-    resolved: Mapping[str, Any],
-    command: str,
-    env: Mapping[str, str],
-    machine: str = "",
-) -> None:
-    """Make the folder and write what is known before the start. Raises ``LauncherError`` where it
+@dataclass(frozen=True)
+class Start:
+    """What is known of a run before it starts. ``machine``: in words; ``overrides``: as they were
+    typed; ``data``: digests by file; ``step``: of the checkpoint that it goes on from.
+    """
+
+    recipe: str
+    resolved: Mapping[str, Any]
+    command: str
+    env: Mapping[str, str]
+    machine: str = ""
+    processes: int = 1
+    overrides: Sequence[str] = ()
+    data: Mapping[str, str] = field(default_factory=dict)
+    step: int | None = None
+
+
+def create(folder: RunFolder, start: Start) -> None:
+    """Write what is known before the start into the folder, which is held; of a run that goes on,
+    what is its own stays: its recipe, its data, when it was made. Raises ``LauncherError`` where it
     cannot be written.
     """
-    kept = {name: value for name, value in env.items() if _KEPT.match(name)}
+    kept = {name: value for name, value in start.env.items() if _KEPT.match(name)}
+    status: dict[str, Any] = {"state": "starting", "machine": start.machine}
+    status |= {
+        "processes": start.processes,
+        "overrides": [redact(text) for text in start.overrides],
+    }
     try:
-        folder.root.mkdir(parents=True)
-        folder.recipe.write_text(recipe, encoding="utf-8")
-        folder.resolved.write_text(dump(resolved), encoding="utf-8")
-        folder.command.write_text(command, encoding="utf-8")
+        if start.step is None:
+            if folder.status.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            write(folder.recipe, start.recipe)
+            write_json(folder.data, start.data)
+            status |= {"created": now()}
+        else:
+            status |= {"resumed": [*_status(folder).get("resumed", []), start.step]}
+        write(folder.resolved, dump(start.resolved))
+        write(folder.command, start.command)
         folder.command.chmod(0o755)
         write_json(folder.environment, dict(sorted(redact_env(kept).items())))
         write_json(folder.versions, versions())
-        write_json(folder.status, {"state": "starting", "created": now(), "machine": machine})
+        update_status(folder, **status)
     except OSError as problem:
-        fact = f'cannot write the run folder "{folder.root}": {problem.strerror or problem}'
-        raise LauncherError(
-            fact, "set AXR_RUNS to a folder on a disk with space that you may write to"
-        ) from problem
+        raise _unwritable(folder, problem) from problem
+
+
+@contextlib.contextmanager
+def held(folder: RunFolder) -> Iterator[None]:
+    """Make a run folder, or take it again, so that no two launches write it; the kernel lets it go
+    with the process, however that ends. Raises ``LauncherError`` where another holds it.
+    """
+    import fcntl
+
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.root.mkdir(parents=True, exist_ok=True)
+            stream = stack.enter_context(folder.lock.open("a", encoding="ascii"))
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fact = f"another axr train writes {folder.root}: process {_status(folder).get('pid')}"
+            raise LauncherError(fact, "end that one first", exit_code=1) from None
+        except OSError as problem:
+            # a file system without locks, as some network volumes: no worse than before
+            if problem.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise _unwritable(folder, problem) from problem
+        yield
+
+
+def _unwritable(folder: RunFolder, problem: OSError) -> LauncherError:
+    fact = f'cannot write the run folder "{folder.root}": {problem.strerror or problem}'
+    return LauncherError(
+        fact, "set AXR_RUNS to a folder on a disk with space that you may write to"
+    )
 
 
 def dump(resolved: Mapping[str, Any]) -> str:
@@ -167,17 +227,35 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write(path: Path, text: str) -> None:
     """Write atomically: a reader sees the old text or the new one, never a half."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a mapping as JSON, atomically."""
+    write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def update_status(folder: RunFolder, **fields: Any) -> None:
     """Change fields of ``status.json``."""
-    status = json.loads(folder.status.read_text(encoding="utf-8")) if folder.status.exists() else {}
-    write_json(folder.status, {**status, **fields})
+    write_json(folder.status, {**_status(folder), **fields})
+
+
+def _status(folder: RunFolder) -> dict[str, Any]:
+    found = json.loads(folder.status.read_text(encoding="utf-8")) if folder.status.exists() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def last_lines(folder: RunFolder) -> list[str]:
+    """Return the end of the log, line by line; of a longer one the last 256 KiB."""
+    if not folder.log.exists():
+        return []
+    with folder.log.open("rb") as stream:
+        stream.seek(max(0, folder.log.stat().st_size - LOG_END))
+        return stream.read().decode("utf-8", errors="replace").splitlines()
 
 
 def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:

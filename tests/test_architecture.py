@@ -40,6 +40,8 @@ ORDER = (
     "hub_cache",
     "models",
     "plan",
+    "causes",
+    "checkpoints",
     "network",
     "dataset",
     "standin",
@@ -47,14 +49,16 @@ ORDER = (
     "runs",
     "cpu",
     "preflight",
-    "manual",
-    "sarif",
     "progress",
     "history",
     "launch",
+    "resume",
     "supervise",
     "plugin",
     "evaluate",
+    "rehearse",
+    "manual",
+    "sarif",
     "smollm",
     "demo",
     "cli",
@@ -72,7 +76,8 @@ axr explain [OPTIONS] CODE|NAME|KEY --all
 axr schema [OPTIONS] --check
 axr plan [OPTIONS] NAME [KEY=VALUE]... --gpu --gpus --nodes --rows --price --fit --compare \
 --dry-run-memory --fetch --json
-axr train [OPTIONS] NAME [KEY=VALUE]... --gpus --cpu --dry-run --trust
+axr rehearse [OPTIONS] NAME [KEY=VALUE]... --ranks --steps --keep --trust --json
+axr train [OPTIONS] NAME|RUN [KEY=VALUE]... --resume --gpus --cpu --dry-run --trust
 axr demo [OPTIONS]
 """
 
@@ -214,6 +219,7 @@ sys.exit(code)
         ("validate", "--help"),
         ("train", "--help"),
         ("demo", "--help"),
+        ("rehearse", "--help"),
         ("plan", "qwen25-sft"),
         ("plan", "qwen25-sft", "--compare"),
         ("schema", "--help"),

@@ -286,10 +286,12 @@ def test_examples_of_the_help_are_understood(axr: Axr) -> None:
     for verb in VERBS:
         text = axr(verb, "--help").stdout
         for line in text.partition("Examples:\n")[2].splitlines():
-            words = line.split("  #")[0].split()
+            words = line.strip().split("  ")[0].split()
             assert all(word in text for word in words if word.startswith("--"))
             if words[:1] == ["axr"] and verb in ("show", "copy", "train"):
-                assert words[2] in NAMES or words[2].endswith(".yaml")
+                place = next((word for word in words[2:] if word[:2] != "--"), "")
+                run = verb == "train" and ("--resume" in words or place.startswith("runs/"))
+                assert run or place in NAMES or place.endswith(".yaml")
 
 
 def test_version(axr: Axr) -> None:
@@ -589,18 +591,28 @@ def test_the_end_names_the_place_that_the_command_line_gave(stack: Stack) -> Non
 
 
 @pytest.mark.parametrize(
-    ("shell", "code", "how"),
+    ("shell", "code", "how", "cause"),
     [
-        ("exit 7", 7, "failed with exit code 7"),
-        ("kill -9 $$", 137, "stopped by signal 9"),
+        ("exit 7", 7, "failed with exit code 7", ""),
+        ("kill -9 $$", 137, "stopped by signal 9", "machine's memory was full: exit code 137"),
+        (
+            "echo 'OSError: [Errno 28] No space left on device'; exit 1",
+            1,
+            "failed with exit code 1",
+            "a disk is full: OSError: [Errno 28] No space left on device",
+        ),
     ],
 )
-def test_the_exit_code_is_passed_on(stack: Stack, shell: str, code: int, how: str) -> None:
+def test_the_exit_code_is_passed_on_with_its_cause(
+    stack: Stack, shell: str, code: int, how: str, cause: str
+) -> None:
     stack.recipe()
     stack.trainer(shell)
     found, _, said = stack.run("train", "my.yaml")
     assert found == code
     assert f"the training {how}; all that it said is in {stack.run_folder}/train.log" in said
+    assert cause in said
+    assert ("  cause " in said) == bool(cause)
     assert "next: tail -n 50" in said
     assert stack.state == "failed"
 

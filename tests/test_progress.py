@@ -10,7 +10,7 @@ import pytest
 from conftest import Axr
 
 from launcher import history, progress, recipe, runs
-from launcher.runs import RunFolder
+from launcher.runs import RunFolder, Start
 
 
 def record(step: int, time: float, **more: Any) -> dict[str, Any]:
@@ -62,7 +62,8 @@ def test_records_of_other_kinds_are_passed_over() -> None:
 
 def past(root: Path, name: str, seconds: float, resolved: str = "{}", **status: Any) -> None:
     folder = RunFolder(root / name)
-    runs.create(folder, recipe="", resolved={}, command="", env={}, machine="8 x NVIDIA A100")
+    with runs.held(folder):
+        runs.create(folder, Start("", {}, "", {}, machine="8 x NVIDIA A100"))
     folder.resolved.write_text(resolved)
     runs.update_status(folder, **status)
     lines = (json.dumps(record(step, seconds * step)) for step in range(1, 20))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import threading
 from dataclasses import fields
 from pathlib import Path
@@ -15,7 +17,7 @@ from conftest import Axr
 
 from launcher import runs
 from launcher.diagnostics import LauncherError
-from launcher.runs import RunFolder
+from launcher.runs import RunFolder, Start
 
 TOKEN = "hf_" + "q1W2" * 8
 PATHS = [name for name, member in vars(RunFolder).items() if isinstance(member, property)]
@@ -28,13 +30,14 @@ def make(folder: RunFolder, **changes: Any) -> None:
         "command": "accelerate launch\n",
         "env": {},
     }
-    runs.create(folder, **(known | changes))
+    with runs.held(folder):
+        runs.create(folder, Start(**(known | changes)))
 
 
 def test_every_path_lies_in_the_folder_and_no_two_are_one() -> None:
     folder = RunFolder(Path("/w/runs/x"))
     places = [getattr(folder, name) for name in PATHS]
-    assert len(places) == len(set(places)) == 10
+    assert len(places) == len(set(places)) == 12
     assert {place.parent for place in places} == {folder.root}
     assert [field.name for field in fields(folder)] == ["root"]
 
@@ -81,7 +84,9 @@ def test_all_that_is_known_is_written_before_the_start(tmp_path: Path) -> None:
     assert "axolotl-recipes" in versions
     assert sorted(path.name for path in folder.root.iterdir()) == [
         "command.sh",
+        "data.json",
         "environment.json",
+        "lock",
         "recipe.yaml",
         "resolved.yaml",
         "status.json",
@@ -125,6 +130,41 @@ def test_the_environment_is_kept_without_secrets_and_without_what_is_nobodys_bus
     written = "".join(path.read_text() for path in folder.root.iterdir())
     for secret in (TOKEN, "0123456789abcdef", "fedcba9876543210", "never"):
         assert secret not in written
+
+
+def test_what_is_its_own_stays_when_a_run_goes_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    make(folder, data={"rows.jsonl": "1"}, overrides=["seed=1"], processes=2)
+    made = json.loads(folder.status.read_text())["created"]
+    make(folder, recipe="other", data={}, resolved={"base_model": "c/d"}, step=20)
+    make(folder, step=40)
+    assert folder.recipe.read_text() == "# why\nbase_model: a/b\n"
+    assert json.loads(folder.data.read_text()) == {"rows.jsonl": "1"}
+    status = json.loads(folder.status.read_text())
+    assert (status["created"], status["resumed"]) == (made, [20, 40])
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from launcher import runs
+with runs.held(runs.RunFolder(Path(sys.argv[1]))):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_no_two_launches_write_one_folder(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    command = [sys.executable, "-c", HOLDER, str(folder.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(LauncherError, match="another axr train writes"), runs.held(folder):
+            pass
+        holder.kill()
+    with runs.held(folder):  # the kernel has let it go
+        pass
 
 
 def test_a_folder_that_cannot_be_made_stops_before_anything_starts(tmp_path: Path) -> None:

@@ -48,8 +48,9 @@ folder = RunFolder(Path(sys.argv[2]))
 machine = Machine(2, on_cpu=True, threads=1)
 launch = build(found, machine, folder, os.environ, accelerate=_accelerate())
 env = {**os.environ, **launch.env}
-runs.create(folder, recipe="", resolved=launch.resolved, command="", env=env)
-sys.exit(supervise.execute(launch, env, show=print))
+with runs.held(folder):
+    runs.create(folder, runs.Start("", launch.resolved, "", env))
+    sys.exit(supervise.execute(launch, env, show=print))
 """
 
 
@@ -225,6 +226,8 @@ def test_a_training_that_fails_is_a_failed_run(tmp_path: Path) -> None:
     assert (run.status["state"], run.status["exit_code"]) == ("failed", 1)
     assert "Traceback" in run.folder.log.read_text(encoding="utf-8")
     assert "the training failed with exit code 1" in run.said
+    assert "cause    the rows of a file do not have the same columns and types: " in run.said
+    assert f"help     axr preview {tmp_path}" in run.said
     assert not run.folder.metrics.exists()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from launcher import causes
 from launcher.diagnostics import Span
 from launcher.recipe import Recipe
 
@@ -86,6 +87,19 @@ def blame(
     """Return the place and the remedy. ``columns``: of each list of data, the columns of its first
     entry's rows; ``layers``: the names of the model's linear layers.
     """
+    found = _placed(recipe, failure, columns, layers)
+    return found if found.hint else Blame(found.span, _remedy(recipe, failure))
+
+
+def _remedy(recipe: Recipe, failure: Failure) -> str:
+    """Return the remedy of a known failure of trainings; nothing for another."""
+    cause = causes.told([f"{failure.kind}: {' '.join(failure.words.split())}"])
+    return cause.cause.remedy.replace("{recipe}", recipe.file) if cause else ""
+
+
+def _placed(
+    recipe: Recipe, failure: Failure, columns: Mapping[str, Sequence[str]], layers: Sequence[str]
+) -> Blame:
     if failure.kind == "KeyError" and failure.stage == "tokenise":
         return _column(recipe, failure.words.strip("'\""), columns)
     for pattern, keys, hint in _KNOWN:

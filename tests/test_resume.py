@@ -1,0 +1,241 @@
+"""Going on with a run: the same losses as without a break, and a word on what must not change."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny import child_environment, make_model, make_sft_rows, read_rows
+
+from launcher import resume, runs
+from launcher.diagnostics import LauncherError
+from launcher.resume import Begun
+from launcher.runs import RunFolder, Start
+from launcher.supervise import descendants
+
+pytestmark = pytest.mark.filterwarnings("default")
+NAME = "sft-20261122-185502-kqzt"
+SETTINGS: dict[str, Any] = {
+    "base_model": "model",
+    "datasets": [{"path": "rows.jsonl", "type": "alpaca"}],
+    "learning_rate": 0.003,
+    "micro_batch_size": 2,
+    "gradient_accumulation_steps": 4,
+    "num_epochs": 1,
+}
+
+
+def run_folder(root: Path, name: str = NAME, **changes: Any) -> RunFolder:
+    """Make the folder of a run that ended at step 4 of 8, without a training."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder = RunFolder(root / "runs" / name)
+    (root / "rows.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    recipe = yaml.safe_dump({"x-recipe": {"title": "t", "method": "sft"}, **SETTINGS})
+    data = {"rows.jsonl": "5" * 64}
+    known: dict[str, Any] = {"data": data, "overrides": ["learning_rate=0.003"]}
+    with runs.held(folder):
+        runs.create(folder, Start(recipe, SETTINGS, "", {}, **(known | changes)))
+    checkpoint = folder.model / "checkpoint-4"
+    checkpoint.mkdir(parents=True)
+    save_file({"a": torch.ones(2)}, checkpoint / "model.safetensors")
+    for file in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        torch.save({"a": torch.ones(2)}, checkpoint / file)
+    (checkpoint / "trainer_state.json").write_text('{"global_step": 4}')
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def begun(name: str | None = None, *overrides: str) -> Begun:
+    return resume.begun(name, overrides, Path("runs"))
+
+
+def test_a_run_is_found_by_its_folder_its_name_its_recipe_or_as_the_last(place: Path) -> None:
+    run_folder(place, "sft-20261121-000000-aaaa")
+    folder = run_folder(place)
+    (place / "sft.yaml").write_text(folder.recipe.read_text())
+    for name in (f"runs/{NAME}", NAME, "sft.yaml", None):
+        found = begun(name)
+        assert found.folder.root.name == NAME
+        assert (found.recipe.name, found.step) == ("sft", 4)
+        expected = f"runs/{NAME}/model/checkpoint-4"
+        assert found.recipe.value["resume_from_checkpoint"] == expected
+        assert found.recipe.value["learning_rate"] == 0.003
+
+
+def test_the_newest_whole_checkpoint_is_taken(place: Path) -> None:
+    folder = run_folder(place)
+    (folder.model / "checkpoint-6").mkdir()
+    (folder.model / "checkpoint-6" / "trainer_state.json").write_text('{"global_st')
+    assert begun().step == 4
+    (folder.model / "checkpoint-4" / "optimizer.pt").write_bytes(b"PK")
+    with pytest.raises(LauncherError) as caught:
+        begun()
+    assert "checkpoint-6: trainer_state.json, which is written last," in caught.value.message
+    assert "checkpoint-4: optimizer.pt is cut short" in caught.value.message
+    assert caught.value.hint == "start anew: axr train sft"
+
+
+def test_what_is_done_has_nothing_left(place: Path) -> None:
+    folder = run_folder(place)
+    runs.update_status(folder, state="done")
+    with pytest.raises(LauncherError, match="is done: nothing is left"):
+        begun()
+    assert begun(None, "num_epochs=2").recipe.value["num_epochs"] == 2
+
+
+@pytest.mark.parametrize("name", [None, "qwen25-dpo"])
+def test_without_a_run_it_says_where_it_looked(place: Path, name: str | None) -> None:
+    with pytest.raises(LauncherError, match=r"no run.* in runs"):
+        begun(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"learning_rate": 0.001}, "learning_rate was 0.003 when the run began, and is 0.001 now"),
+        ({"lora_r": 8}, "lora_r was null when the run began, and is 8 now"),
+        ({"sequence_len": 512}, "sequence_len was null"),
+        ({"micro_batch_size": 4}, "a step took 8 samples, and would take 16 on 1 GPUs"),
+        ({"datasets": []}, "datasets was [{"),
+    ],
+)
+def test_what_breaks_it_is_named(place: Path, change: dict[str, Any], said: str) -> None:
+    run_folder(place, data={})
+    [found] = resume.check(begun(), SETTINGS | change, 1)
+    assert said in found.message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"num_epochs": 3, "save_steps": 5, "logging_steps": 1, "eval_batch_size": 1},
+        {"micro_batch_size": 4, "gradient_accumulation_steps": 2},
+        {"gradient_checkpointing": True, "hub_model_id": "me/x", "wandb_mode": "offline"},
+    ],
+)
+def test_what_does_not_is_let_through(place: Path, change: dict[str, Any]) -> None:
+    run_folder(place, data={})
+    assert resume.check(begun(), SETTINGS | change, 1) == []
+
+
+def test_so_are_more_gpus_with_the_same_batch_but_not_with_sharded_states(place: Path) -> None:
+    run_folder(place, data={})
+    two = SETTINGS | {"gradient_accumulation_steps": 2}
+    assert resume.check(begun(), two, 2) == []
+    found = resume.check(begun(), {**two, "deepspeed": "zero2.json"}, 2)
+    assert "the checkpoint lies in 1 parts, and 2 GPUs would read it" in found[-1].message
+
+
+def test_other_rows_are_told(place: Path) -> None:
+    run_folder(place)
+    [found] = resume.check(begun(), SETTINGS, 1)
+    assert found.message == '"rows.jsonl" has changed since the run began'
+    (place / "rows.jsonl").unlink()
+    [found] = resume.check(begun(), SETTINGS, 1)
+    assert found.message == '"rows.jsonl" is gone since the run began'
+
+
+@pytest.mark.parametrize("damage", ["status.json", "resolved.yaml", "data.json", "recipe.yaml"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00"])
+def test_a_damaged_folder_is_no_traceback(place: Path, damage: str, text: str) -> None:
+    folder = run_folder(place)
+    (folder.root / damage).write_text(text)
+    with contextlib.suppress(LauncherError):
+        resume.check(begun(), SETTINGS, 1)
+
+
+def command(*args: object) -> list[str]:
+    return [sys.executable, "-m", "launcher", "train", *map(str, args)]
+
+
+def losses(folder: RunFolder) -> dict[int, float]:
+    """Return the loss of each step; what was trained twice counts the second time."""
+    return {line["step"]: line["loss"] for line in read_rows(folder.metrics) if "loss" in line}
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    config = {
+        "x-recipe": {
+            "title": "t",
+            "method": "sft",
+            "needs": {"gpu": "none", "gpus": 1, "disk": 1},
+            "global_batch_size": 4,
+        },
+        "base_model": str(make_model(tmp_path / "model")),
+        "datasets": [{"path": str(make_sft_rows(tmp_path / "rows.jsonl")), "type": "alpaca"}],
+        "sequence_len": 256,
+        "micro_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "max_steps": 12,
+        "learning_rate": 0.003,
+        "lr_scheduler": "cosine",
+        "optimizer": "adamw_torch",
+        "bf16": "auto",
+        "logging_steps": 1,
+        "save_steps": 3,
+        "seed": 42,
+        "output_dir": "out",
+    }
+    (tmp_path / "sft.yaml").write_text(yaml.safe_dump(config))
+    env = child_environment(tmp_path, AXR_RUNS=str(tmp_path / "runs"), HOME=str(tmp_path))
+
+    def axr(*args: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*args), cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
+        )
+
+    whole = axr("sft.yaml")
+    assert whole.returncode == 0, whole.stdout[-3000:]
+    [first] = [RunFolder(folder) for folder in (tmp_path / "runs").iterdir()]
+
+    process = subprocess.Popen(
+        command("sft.yaml"),
+        cwd=tmp_path,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 200
+    second = None
+    while second is None or not (second.model / "checkpoint-6").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        others = set((tmp_path / "runs").iterdir()) - {first.root}
+        second = RunFolder(others.pop()) if others else None
+        time.sleep(0.02)
+    for number in [process.pid, *descendants(process.pid)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    process.wait()
+    assert json.loads(second.status.read_text())["state"] == "running"
+
+    on = axr("--resume", "sft.yaml")
+    assert on.returncode == 0, on.stdout[-3000:] + on.stderr[-3000:]
+    assert "goes on from step" in on.stderr
+    status = json.loads(second.status.read_text())
+    assert status["state"] == "done"
+    assert status["resumed"][0] in (3, 6)
+    expected, found = losses(first), losses(second)
+    assert expected.keys() == found.keys() == set(range(1, 13))
+    assert [found[n] for n in sorted(found)] == pytest.approx(
+        [expected[n] for n in sorted(expected)], abs=1e-4
+    )
+    assert axr("--resume").returncode == 1  # done
