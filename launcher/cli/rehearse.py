@@ -23,9 +23,11 @@ from launcher.cli.train import ask_for_trust, environment, require_stack
 from launcher.dataset.sample import Sample
 from launcher.diagnostics import has_errors
 from launcher.redact import redact
+from launcher.rehearse import follow
 from launcher.rehearse import rehearsal as rehearsing
+from launcher.rehearse.follow import last_lines
 from launcher.rehearse.overrides import EVERY, STEPS, Length
-from launcher.rehearse.rehearsal import Rehearsal, Report, last_lines
+from launcher.rehearse.rehearsal import Rehearsal, Report
 from launcher.rules.security import foreign_plugins
 from launcher.validate import validate
 
@@ -57,7 +59,7 @@ class Options:
 )
 @click.option(
     "--steps",
-    type=click.IntRange(EVERY, 100),
+    type=click.IntRange(EVERY + 1, 100),
     default=STEPS,
     help=f"Steps of the training (default: {STEPS}).",
 )
@@ -99,7 +101,7 @@ def _followed(rehearsal: Rehearsal, environ: Mapping[str, str]) -> Report:
     """Run it, and say on stderr which stage it is in."""
     with contextlib.ExitStack() as stack:
         tell = stack.enter_context(_spinner()) if sys.stderr.isatty() else _line
-        return rehearsing.run(rehearsal, environ, tell)
+        return follow.run(rehearsal, environ, tell)
 
 
 @contextlib.contextmanager

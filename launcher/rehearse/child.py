@@ -10,16 +10,14 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from launcher.rehearse import events
+from launcher.rehearse.task import AGAIN, FIRST, Task
 
 # What every fork would import for itself, seconds each time.
 SHARED = (
@@ -31,32 +29,6 @@ SHARED = (
     "trl.trainer.dpo_trainer",
     "deepspeed",
 )
-TASK = "task.json"
-FIRST, AGAIN = "first.yaml", "again.yaml"
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a rehearsal is to do: everything that the child has to know, as JSON.
-
-    ``recipe`` and ``overrides``: for a stand-in tokenizer, which is made where ``own_tokenizer`` is
-    false. ``adapter``: to be merged, on a ``quantized`` model. ``again``: go on from a checkpoint.
-    ``deepspeed``: the settings that its own code is asked about, or none.
-    """
-
-    recipe: str
-    overrides: tuple[str, ...]
-    own_tokenizer: bool
-    all_layers: bool
-    adapter: bool
-    quantized: bool
-    again: bool
-    ranks: int
-    deepspeed: dict[str, Any] | None
-
-    def write(self, folder: Path) -> None:
-        """Write it where the child looks for it."""
-        (folder / TASK).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
 def main(folders: list[str]) -> int:
@@ -73,7 +45,7 @@ def rehearse(folder: Path) -> bool:
     """Go through the parts of one rehearsal; stop at one that fails. Returns whether one did."""
     from launcher.rehearse import parts
 
-    task = Task(**json.loads((folder / TASK).read_text(encoding="utf-8")))
+    task = Task.read(folder)
     os.environ[events.FILE] = str(folder / "events.jsonl")
     todo: list[tuple[str, str, Callable[[], None]]] = [
         ("prepare", "", lambda: parts.prepare(folder, task)),

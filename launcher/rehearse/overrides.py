@@ -6,7 +6,6 @@ and where things stand: the small model, the rows, a folder of its own.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,16 +14,15 @@ from typing import Any
 
 from launcher import cpu
 from launcher.cpu import Change
+from launcher.rehearse import entries
 from launcher.rules.batch import whole
 from launcher.schema.validator import is_on
 
-STEPS = 4
+STEPS = 3
 EVERY = 2  # steps between evaluations, and between checkpoints
 PLUGINS = ("launcher.plugin.RunPlugin", "launcher.rehearse.plugin.StagePlugin")
 # Logits of one micro batch beyond this are cut: 1 GiB in float32, and three times that are held.
 MOST_LOGITS = 2**28
-MOST_REPEATS = 50
-LETTERS_A_TOKEN = 5  # of JSON: an upper bound for text, so that rows are rather too many
 
 _SHARDED = "one process a rank on a CPU shards nothing"
 _ON_GPU = "needs a GPU"
@@ -55,8 +53,6 @@ _GONE = (
 _TRACKERS = re.compile(
     r"(use_)?(wandb|comet|mlflow|trackio|swanlab|otel)(_.*)?|hf_mlflow_log_artifacts"
 )
-_SLICE = re.compile(r"[\w.]+(?P<slice>\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
-FEWEST = 2  # rows that a slice must leave
 # keys that may name layers by number, which the stand-in then has to have
 _BY_LAYER = (
     "unfrozen_parameters",
@@ -165,19 +161,6 @@ def saves(settings: Mapping[str, Any]) -> bool:
     return settings.get("save_strategy") not in ("no", False)
 
 
-def repeats(settings: Mapping[str, Any], key: str, letters: int) -> int:
-    """Return how often the rows of an entry, of so many letters, are needed: axolotl packs them,
-    and leaves out, without a word, a batch that is not full; an evaluation is then of nothing.
-    """
-    if not is_on(settings.get("sample_packing")) or not letters:
-        return 1
-    batch = whole(settings.get("sequence_len")) * (whole(settings.get("micro_batch_size")) or 1)
-    share = settings.get("val_set_size")
-    held_out = share if isinstance(share, float) and 0 < share < 1 else 1.0
-    needed = 2 * batch / held_out / len(settings.get(key) or [0])
-    return max(1, min(MOST_REPEATS, math.ceil(needed / (letters / LETTERS_A_TOKEN))))
-
-
 def _short(settings: Mapping[str, Any], length: Length) -> Iterator[Change]:
     yield Change("max_steps", settings.get("max_steps"), length.steps, "short")
     before = settings.get("gradient_accumulation_steps")
@@ -239,37 +222,4 @@ def _places(settings: Mapping[str, Any], standing: Standing) -> Iterator[Change]
     for key, name in (("output_dir", "model"), ("dataset_prepared_path", "prepared")):
         yield Change(key, settings.get(key), str(standing.folder / name), apart)
     for (key, index), (file, count) in standing.rows.items():
-        yield from _rows(f"{key}.{index}", settings[key][index], file, count)
-
-
-def _rows(at: str, entry: Mapping[str, Any], file: Path, count: int) -> Iterator[Change]:
-    yield Change(f"{at}.path", entry.get("path"), str(file), f"{count} rows of it")
-    for key in ("name", "revision", "data_files", "ds_type", "trust_remote_code"):
-        if entry.get(key):
-            yield Change(f"{at}.{key}", entry[key], None, "the rows are in one file here")
-    for key in ("shards", "shards_idx", "preprocess_shards"):
-        if entry.get(key) is not None:
-            yield Change(f"{at}.{key}", entry[key], None, "too few rows to divide")
-    split = entry.get("split")
-    if split and (wanted := _split(str(split), count)) != split:
-        yield Change(f"{at}.split", split, wanted, "the rows here are a part of that split")
-
-
-def _split(text: str, count: int) -> str:
-    """Return the part of a file of ``count`` rows that stands for a split: a file has only
-    "train"; a slice stays where it leaves some rows.
-    """
-    found = _SLICE.fullmatch(text)
-    if not found or not found["slice"]:
-        return "train"
-    start, stop = (_bound(found[name], count) for name in ("start", "stop"))
-    left = (count if stop is None else stop) - (start or 0)
-    return f"train{found['slice']}" if left >= FEWEST else "train"
-
-
-def _bound(text: str | None, count: int) -> int | None:
-    """Return a bound of a slice in rows."""
-    if not text:
-        return None
-    number = round(int(text[:-1]) * count / 100) if text.endswith("%") else int(text)
-    return min(max(number if number >= 0 else count + number, 0), count)
+        yield from entries.rows(f"{key}.{index}", settings[key][index], file, count)

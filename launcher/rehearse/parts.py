@@ -12,8 +12,8 @@ from typing import Any
 
 from launcher import recipe as recipes
 from launcher.rehearse import events
-from launcher.rehearse.child import FIRST, Task
 from launcher.rehearse.deepspeed import complaint
+from launcher.rehearse.task import FIRST, Task
 from launcher.standin import model as stand_in
 from launcher.standin import tokenizer as stand_in_tokenizer
 

@@ -13,6 +13,7 @@ import time
 from types import TracebackType
 from typing import Any
 
+import torch
 from axolotl.integrations.base import BasePlugin
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -155,6 +156,15 @@ def _tell_and_print(
 ) -> None:
     events.failed(problem)
     sys.__excepthook__(kind, problem, trace)
+
+
+def _on_cpu(storage: Any, location: str) -> Any:
+    return storage if location.startswith("cpu:") else None
+
+
+# With several ranks transformers reads the optimizer's state onto "cpu:0", which torch, when it
+# loads, knows for no device. 100: after torch's own.
+torch.serialization.register_package(100, lambda storage: None, _on_cpu)
 
 
 def _length(rows: Any) -> int | None:

@@ -1,32 +1,27 @@
-"""A rehearsal from a recipe to what is known afterwards: gather, write the task, start, follow."""
+"""A rehearsal before and after it runs: what is gathered and written, and what came of it."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher import models, runs, supervise
+from launcher import models, runs
 from launcher.cpu import Change
 from launcher.dataset.sample import Missing, Sample, first_rows
 from launcher.diagnostics import Diagnostic, LauncherError
 from launcher.launch import all_located
 from launcher.recipe import Recipe
-from launcher.redact import is_secret_name, redact
-from launcher.rehearse import deepspeed, events, overrides, unrehearsed
-from launcher.rehearse.child import AGAIN, FIRST, Task
+from launcher.rehearse import deepspeed, entries, overrides, unrehearsed
 from launcher.rehearse.codes import CANNOT
 from launcher.rehearse.gather import Source, gather
 from launcher.rehearse.judge import problems
 from launcher.rehearse.outcome import Events, Stage, stages
 from launcher.rehearse.overrides import Length, Standing
 from launcher.rehearse.remarks import Remark, collect
+from launcher.rehearse.task import AGAIN, FIRST, Task
 from launcher.rules.batch import whole
 from launcher.runs import RunFolder
 from launcher.standin.tokenizer import VOCABULARY
@@ -34,8 +29,6 @@ from launcher.standin.tokenizer import VOCABULARY
 ROWS = 64  # of each entry of the data
 LOG = "rehearsal.log"
 EVENTS = "events.jsonl"
-
-Tell = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -49,6 +42,7 @@ class Rehearsal:
     changes: tuple[Change, ...]
     left_out: tuple[str, ...]
     stages_left_out: Mapping[str, str]
+    ranks: int = 1
 
     @property
     def log(self) -> Path:
@@ -110,10 +104,9 @@ def plan(
     )
     made = overrides.changes(settings, standing, length)
     evaluates, saves = overrides.evaluates(settings), overrides.saves(settings)
-    saves = saves and length.steps > overrides.EVERY
     _write_configs(folder, overrides.applied(settings, made))
     Task(
-        recipe=recipe.file,
+        recipe=str(Path(recipe.file).absolute()),
         overrides=recipe.overrides,
         own_tokenizer=bool(source.tokenizer),
         all_layers=overrides.names_layers(settings),
@@ -131,6 +124,7 @@ def plan(
         tuple(made),
         tuple(unrehearsed.left_out(recipe, length.ranks)),
         unrehearsed.missing_stages(settings, evaluates=evaluates, saves=saves),
+        length.ranks,
     )
 
 
@@ -149,7 +143,7 @@ def _written(
     for one in samples:
         file = folder / f"{one.key}-{one.index}.jsonl"
         lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in one.rows]
-        lines *= overrides.repeats(settings, one.key, sum(map(len, lines)))
+        lines *= entries.repeats(settings, one.key, sum(map(len, lines)))
         file.write_text("".join(lines), encoding="utf-8")
         found[one.key, one.index] = (file, len(lines))
     return found
@@ -162,44 +156,6 @@ def _write_configs(folder: Path, settings: Mapping[str, Any]) -> None:
     for name, config in ((FIRST, settings), (AGAIN, {**settings, **apart})):
         (folder / name).write_text(runs.dump(config), encoding="utf-8")
         (folder / Path(name).stem).mkdir()
-
-
-def run(rehearsal: Rehearsal, environ: Mapping[str, str], tell: Tell) -> Report:
-    """Rehearse, and tell each event as it comes. Leaves no process behind, however it ends.
-
-    Raises ``LauncherError`` where the child does not even begin.
-    """
-    started = time.monotonic()
-    supervise.become_subreaper()
-    known: list[dict[str, Any]] = []
-    with supervise.received_signals() as received:
-        with rehearsal.log.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "launcher.rehearse.child", str(rehearsal.folder)],
-                env=environment(environ, rehearsal.folder),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            offset = 0
-            while True:
-                ended = process.poll() is not None or bool(received.signals)
-                new, offset = events.read(rehearsal.folder / EVENTS, offset)
-                known += new
-                for event in new:
-                    tell(event)
-                if ended:
-                    break
-                time.sleep(0.05)
-        finally:
-            supervise.end_all(lambda text: tell({"remark": text}))
-    signals = received.signals
-    if not known and not signals:
-        raise LauncherError(f"the rehearsal did not begin: {last_lines(rehearsal.log, 1)}")
-    seconds = time.monotonic() - started
-    return report(rehearsal, known, seconds, interrupted=signals[0] if signals else 0)
 
 
 def report(rehearsal: Rehearsal, known: Events, seconds: float, *, interrupted: int = 0) -> Report:
@@ -225,43 +181,3 @@ def _layers(rehearsal: Rehearsal) -> list[str]:
     except LauncherError:
         return []
     return list(dict.fromkeys(linear.name for linear in facts.linears))
-
-
-def environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return the child's environment: no network, no GPU, no secret, and every cache in ``folder``.
-
-    Half of the cores would stand idle with one thread, and two ranks share them.
-    """
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if not is_secret_name(name) and not name.startswith(("ACCELERATE_", "AXR_"))
-    }
-    (folder / "tmp").mkdir(exist_ok=True)
-    caches = {
-        name: str(folder / "cache" / name.lower())
-        for name in ("HF_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
-    }
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE", "HF_TOKEN_PATH"):
-        kept.pop(name, None)
-    return {
-        **kept,
-        **caches,
-        "TMPDIR": str(folder / "tmp"),
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "AXOLOTL_DO_NOT_TRACK": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "ACCELERATE_USE_CPU": "1",
-        "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // 2)),
-        "TORCHAO_FORCE_SKIP_LOADING_SO_FILES": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def last_lines(log: Path, count: int) -> str:
-    """Return the last lines of a log, secrets hidden."""
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    lines = [line for line in text.replace("\r", "\n").splitlines() if line.strip()]
-    return redact("\n".join(lines[-count:]))
