@@ -58,11 +58,11 @@ BROKEN: dict[str, tuple[str, tuple[str, ...], str | None, str, str, str, str]] =
     ),
     "lora-no-grad": (
         "smollm2-dpo",
-        ("adapter=null", "unfrozen_parameters=[layers.0]"),
+        ("adapter=null", "unfrozen_parameters=[embed_tokens]"),
         "train",
         "L221",
         "no weight of the model is trained",
-        "[layers.0]",
+        "[embed_tokens]",
         "from its beginning",
     ),
     "columns": (

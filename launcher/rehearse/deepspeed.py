@@ -6,10 +6,12 @@ without it a gather over gloo fails.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+from launcher.files import is_file
 from launcher.rules.batch import whole
 from launcher.schema.validator import is_on
 
@@ -28,9 +30,10 @@ def asked(settings: Mapping[str, Any], gpus: int) -> dict[str, Any] | None:
     """Return what the check needs of a recipe on so many GPUs, or none without DeepSpeed."""
     if not settings.get("deepspeed"):
         return None
+    config = settings["deepspeed"]
     given = {key: settings.get(key) for key in _DEFAULTS}
     return {
-        "config": settings["deepspeed"],
+        "config": os.path.abspath(config) if is_file(str(config)) else config,
         "world": max(1, gpus),
         "micro": whole(settings.get("micro_batch_size")) or 1,
         "accumulation": whole(settings.get("gradient_accumulation_steps")) or 1,

@@ -28,6 +28,7 @@ _SHARDED = "one process a rank on a CPU shards nothing"
 _ON_GPU = "needs a GPU"
 _TRACKER = "nothing is reported from a rehearsal"
 _ELSEWHERE = "everything is on this machine, and stays here"
+_BRIEF = "a rehearsal is short"
 _AFRESH = "a rehearsal starts from new weights"
 
 _GONE = (
@@ -142,9 +143,9 @@ def _without_gpu(settings: Mapping[str, Any]) -> Iterator[Change]:
         yield Change("gradient_checkpointing", before, True, "off-loading needs a GPU")
     plugins = list(settings.get("plugins") or [])
     kept = [plugin for plugin in plugins if not cpu.needs_gpu(str(plugin))]
-    reason = "what stays of them, and those that watch the rehearsal"
+    reason = "the launcher's own watch the rehearsal"
     if len(kept) < len(plugins):
-        reason = "kernels of a GPU are left out; the launcher's watch the rehearsal"
+        reason = f"kernels of a GPU are left out; {reason}"
     yield Change("plugins", settings.get("plugins"), [*kept, *PLUGINS], reason)
 
 
@@ -162,12 +163,12 @@ def saves(settings: Mapping[str, Any]) -> bool:
 
 
 def _short(settings: Mapping[str, Any], length: Length) -> Iterator[Change]:
-    yield Change("max_steps", settings.get("max_steps"), length.steps, "short")
+    yield Change("max_steps", settings.get("max_steps"), length.steps, _BRIEF)
     before = settings.get("gradient_accumulation_steps")
     batch, micro = whole(settings.get("batch_size")), whole(settings.get("micro_batch_size")) or 1
     steps = whole(before) or (batch // micro if batch else 1)
-    yield Change("gradient_accumulation_steps", before, min(steps, 2), "short")
-    yield Change("batch_size", settings.get("batch_size"), None, "short")
+    yield Change("gradient_accumulation_steps", before, min(steps, 2), _BRIEF)
+    yield Change("batch_size", settings.get("batch_size"), None, _BRIEF)
     yield Change("logging_steps", settings.get("logging_steps"), 1, "every step is judged")
     if evaluates(settings):
         yield from _schedule(settings, "eval", "so that it happens")
