@@ -553,6 +553,14 @@ def test_a_model_that_nobody_knows_is_no_rehearsal(
     assert "base_model" in raised.value.hint
 
 
+def test_a_config_that_is_none_is_named_as_the_recipe_has_it(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("[1]")
+    asked = recipe(f"base_model: {tmp_path / 'model'}\n")
+    with pytest.raises(LauncherError, match=f'config.json of "{tmp_path}/model" cannot be read'):
+        gather(asked, {"HF_HUB_OFFLINE": "1"}, tmp_path / "source")
+
+
 def test_a_folder_is_read_and_left_alone(tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()

@@ -16,7 +16,7 @@ from typing import Any
 
 from launcher import hub_cache, models
 from launcher.diagnostics import LauncherError
-from launcher.files import is_file, is_folder
+from launcher.files import is_file, is_folder, read_mapping
 from launcher.models.find import download
 from launcher.network import hub, unreachable
 from launcher.recipe import Recipe, located
@@ -60,7 +60,9 @@ def gather(recipe: Recipe, environ: Mapping[str, str], folder: Path) -> Source:
         except LauncherError as problem:
             raise LauncherError(f"{problem.message}: {why}", _ELSEWHERE, exit_code=3) from None
         (folder / "config.json").write_text(json.dumps(known), encoding="utf-8")
-    config, _ = models.config(str(folder), environ)
+    config = read_mapping(folder / "config.json", LARGEST)
+    if config is None:
+        raise LauncherError(f'the config.json of "{name}" cannot be read as JSON', exit_code=1)
     tokenizer = located(str(settings.get("tokenizer_config") or name))
     place = revision if tokenizer == name else "main"
     lost = _fetch(tokenizer, place, environ, folder, CORES)
