@@ -71,7 +71,7 @@ def changes(settings: Mapping[str, Any]) -> list[Change]:
         wanted["attn_implementation"] = ("sdpa", "flash attention needs a GPU")
     if settings.get("flash_attention"):
         wanted["flash_attention"] = (None, "flash attention needs a GPU")
-    if any(mark in str(settings.get("optimizer", "")) for mark in _GPU_OPTIMIZER):
+    if optimizer_needs_gpu(str(settings.get("optimizer", ""))):
         wanted["optimizer"] = ("adamw_torch", "this optimizer needs a GPU")
     for key in ("deepspeed", "fsdp", "fsdp_config"):
         if settings.get(key):
@@ -90,6 +90,16 @@ def changes(settings: Mapping[str, Any]) -> list[Change]:
     ]
 
 
+def optimizer_needs_gpu(name: str) -> bool:
+    """Whether an optimizer of this name runs on a GPU only."""
+    return any(mark in name for mark in _GPU_OPTIMIZER)
+
+
+def needs_gpu(plugin: str) -> bool:
+    """Whether an axolotl plugin of this name runs on a GPU only."""
+    return any(f".{name}." in plugin for name in _GPU_PLUGINS)
+
+
 def impossible(recipe: Recipe) -> Iterator[Diagnostic]:
     """Yield what of a recipe no change makes run on a CPU."""
     for key in _GPU_KEYS:
@@ -98,7 +108,7 @@ def impossible(recipe: Recipe) -> Iterator[Diagnostic]:
                 recipe.key_span(key), f"{key} needs a GPU", f"try it without: {key}=null"
             )
     for index, plugin in enumerate(recipe.settings.get("plugins") or []):
-        if any(f".{name}." in str(plugin) for name in _GPU_PLUGINS):
+        if needs_gpu(str(plugin)):
             yield NOT_ON_CPU.at(
                 recipe.value_span("plugins", str(index)), f'plugin "{plugin}" needs a GPU'
             )

@@ -59,7 +59,7 @@ def build(
         settings.pop(change.key, None)
         if change.after is not None:
             settings[change.key] = change.after
-    settings = _located(settings)
+    settings = all_located(settings)
     others = [plugin for plugin in settings.get("plugins") or [] if plugin != PLUGIN]
     settings["plugins"] = [*others, PLUGIN]
     return Launch(
@@ -135,14 +135,14 @@ def _batch(recipe: Recipe, processes: int) -> Iterator[Change]:
         yield Change("gradient_accumulation_steps", before, steps, reason)
 
 
-def _located(value: Any) -> Any:
+def all_located(value: Any) -> Any:
     """Return the settings with every path to a shipped file (``recipes/...``) made absolute, unless
     it exists right here.
     """
     if isinstance(value, dict):
-        return {key: _located(child) for key, child in value.items()}
+        return {key: all_located(child) for key, child in value.items()}
     if isinstance(value, list):
-        return [_located(child) for child in value]
+        return [all_located(child) for child in value]
     return located(value) if isinstance(value, str) else value
 
 

@@ -14,6 +14,7 @@ from launcher.doctor.judge import SUBJECTS
 from launcher.plan import check as plan_check
 from launcher.preview import codes as preview_codes
 from launcher.recipe import load, shipped
+from launcher.rehearse import codes as rehearsal
 from launcher.rules import RULES
 from launcher.rules.rule import scientific
 from launcher.schema import check
@@ -31,6 +32,7 @@ _MODULES = (
     preflight,
     cpu,
     resume,
+    rehearsal,
     *SUBJECTS,
 )
 _LISTS = ("datasets", "test_datasets", "pretraining_dataset")
@@ -42,7 +44,7 @@ _STAGES = {
     "P": "P: the plan",
     "D": "D: the rows of the data, and the tokenizer (axr preview)",
     "N": "N: this machine (axr doctor)",
-    "L": "L: this machine, before the start",
+    "L": "L: this machine, before the start; L2: the rehearsal",
 }
 WIDTH = 88
 

@@ -39,9 +39,9 @@ def execute(launch: Launch, environ: Mapping[str, str], *, show: Callable[[str],
     gets what the launcher has to say meanwhile. Raises ``LauncherError`` if the program cannot be
     started.
     """
-    _become_subreaper()
+    become_subreaper()
     started = time.monotonic()
-    with _received_signals() as received:
+    with received_signals() as received:
         process = _start(launch, environ)
         _note(launch.folder, state="running", pid=process.pid, started=runs.now())
         tee = threading.Thread(
@@ -58,7 +58,7 @@ def execute(launch: Launch, environ: Mapping[str, str], *, show: Callable[[str],
             if received.signals:
                 _stop(process, received, launch.folder, show)
         finally:
-            _end(show)
+            end_all(show)
         ended = _ended(received, launch.folder, process.returncode)
         tee.join(timeout=ENDING_SECONDS)
     minutes = round((time.monotonic() - started) / 60, 2)
@@ -72,7 +72,7 @@ class _Ended:
     exit_code: int
 
 
-def _ended(received: _Received, folder: RunFolder, returncode: int | None) -> _Ended:
+def _ended(received: Received, folder: RunFolder, returncode: int | None) -> _Ended:
     """Return how a run ended; without a return code the launcher ended it. One that was asked to
     stop and came to its end all the same is done; one that stopped by itself had spent its budget.
     """
@@ -105,18 +105,20 @@ def descendants(root: int | None = None) -> list[int]:
 
 
 @dataclass
-class _Received:
+class Received:
+    """The signals that asked for an end, in order."""
+
     signals: list[int] = field(default_factory=list)
 
 
 @contextlib.contextmanager
-def _received_signals() -> Iterator[_Received]:
+def received_signals() -> Iterator[Received]:
     """Collect the signals that ask for an end instead of dying of them.
 
     One that is ignored, as SIGHUP is under nohup, stays without effect; but not by ignoring it,
     which the child would inherit.
     """
-    received = _Received()
+    received = Received()
     before = {number: signal.getsignal(number) for number in _STOPPING}
 
     def receive(number: int, _: object) -> None:
@@ -179,7 +181,7 @@ def _note(folder: RunFolder, **fields: Any) -> None:
 
 def _stop(
     process: subprocess.Popen[bytes],
-    received: _Received,
+    received: Received,
     folder: RunFolder,
     show: Callable[[str], None],
 ) -> None:
@@ -204,7 +206,7 @@ def _stop(
         _send(descendants(), signal.SIGKILL)
 
 
-def _end(show: Callable[[str], None]) -> None:
+def end_all(show: Callable[[str], None]) -> None:
     """Leave no process behind: ask those that are left to end, then kill them."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         _send(descendants(), number)
@@ -246,7 +248,7 @@ def _exit_code(code: int | None) -> int:
     return 1 if code is None else code if code >= 0 else 128 - code
 
 
-def _become_subreaper() -> None:
+def become_subreaper() -> None:
     """Adopt orphans: torch's elastic agent puts each rank into a session of its own, beyond the
     reach of a group signal.
     """

@@ -38,11 +38,11 @@ ORDER = (
     "validate",
     "mend",
     "hub_cache",
+    "network",
     "models",
     "plan",
     "causes",
     "checkpoints",
-    "network",
     "dataset",
     "standin",
     "node",
@@ -58,11 +58,12 @@ ORDER = (
     "launch",
     "resume",
     "preview",
-    "manual",
-    "sarif",
     "supervise",
     "plugin",
     "evaluate",
+    "rehearse",
+    "manual",
+    "sarif",
     "smollm",
     "demo",
     "cli",
@@ -81,6 +82,7 @@ axr schema [OPTIONS] --check
 axr plan [OPTIONS] NAME [KEY=VALUE]... --gpu --gpus --nodes --rows --price --fit --compare \
 --dry-run-memory --fetch --json
 axr preview [OPTIONS] NAME [KEY=VALUE]... --rows --show --json --html --trust
+axr rehearse [OPTIONS] NAME [KEY=VALUE]... --ranks --steps --keep --trust --json
 axr doctor [OPTIONS] [NAME] [KEY=VALUE]... --gpus --nodes --node-rank --head --offline --timeout \
 --json
 axr train [OPTIONS] NAME|RUN [KEY=VALUE]... --resume --gpus --cpu --dry-run --skip-doctor --trust
@@ -227,6 +229,7 @@ sys.exit(code)
         ("train", "--help"),
         ("doctor", "--help"),
         ("demo", "--help"),
+        ("rehearse", "--help"),
         ("plan", "qwen25-sft"),
         ("plan", "qwen25-sft", "--compare"),
         ("schema", "--help"),

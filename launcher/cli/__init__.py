@@ -25,6 +25,7 @@ VERBS = {
     "schema": "schema:schema",
     "plan": "plan:plan",
     "preview": "preview:preview",
+    "rehearse": "rehearse:rehearse",
     "doctor": "doctor:doctor",
     "train": "train:train",
     "demo": "demo:demo",

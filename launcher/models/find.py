@@ -18,9 +18,9 @@ from launcher import hub_cache
 from launcher.diagnostics import LauncherError
 from launcher.files import is_file, read_mapping
 from launcher.models.facts import ModelFacts, from_config
+from launcher.network import HUB, hub
 from launcher.recipe import pack_folder
 
-ENDPOINT = "https://huggingface.co"
 TIMEOUT = 10.0  # seconds
 LARGEST = 4 * 2**20  # bytes; a config.json has some kilobytes
 
@@ -109,23 +109,43 @@ def fetch_config(
     Uses ``HF_TOKEN`` and ``HF_ENDPOINT`` of ``environ``. Raises ``LauncherError`` saying what went
     wrong: no such model, no access, no network within ``timeout`` seconds.
     """
-    endpoint = (environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
-    url = f"{endpoint}/{quote(name)}/resolve/{quote(revision, safe='')}/config.json"
-    request = Request(url, headers={"User-Agent": "axolotl-recipes"})
+    url = _url(name, "config.json", environ, revision)
+    data = download(name, "config.json", environ, revision=revision, timeout=timeout)
+    return _mapping(data, url), url
+
+
+def download(
+    name: str,
+    file: str,
+    environ: Mapping[str, str],
+    *,
+    revision: str = "main",
+    timeout: float = TIMEOUT,
+    limit: int = LARGEST,
+) -> bytes:
+    """Return a file of at most ``limit`` bytes of a model on the Hub, as `fetch` does."""
+    request = Request(
+        _url(name, file, environ, revision), headers={"User-Agent": "axolotl-recipes"}
+    )
     if token := environ.get("HF_TOKEN"):
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
         with build_opener(_Redirects).open(request, timeout=timeout) as answer:
-            data = answer.read(LARGEST + 1)
+            data: bytes = answer.read(limit + 1)
     except HTTPError as problem:
         problem.close()
-        raise _refused(name, problem.code, bool(token)) from None
+        raise _refused(name, file, problem.code, bool(token)) from None
     except (TimeoutError, URLError, HTTPException, OSError) as problem:
         why = problem.reason if isinstance(problem, URLError) else problem
-        raise LauncherError(f"{endpoint} does not answer: {why}", exit_code=3) from None
-    if len(data) > LARGEST:
-        raise LauncherError(f"{url} is no config.json: over {LARGEST >> 20} MiB", exit_code=1)
-    return _mapping(data, url), url
+        raise LauncherError(f"{hub(environ)} does not answer: {why}", exit_code=3) from None
+    if len(data) > limit:
+        fact = f"{request.full_url} is no {file}: over {limit >> 20} MiB"
+        raise LauncherError(fact, exit_code=1)
+    return data
+
+
+def _url(name: str, file: str, environ: Mapping[str, str], revision: str) -> str:
+    return f"{hub(environ)}/{quote(name)}/resolve/{quote(revision, safe='')}/{quote(file)}"
 
 
 class _Redirects(HTTPRedirectHandler):
@@ -140,15 +160,15 @@ class _Redirects(HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _refused(name: str, status: int, with_token: bool) -> LauncherError:
+def _refused(name: str, file: str, status: int, with_token: bool) -> LauncherError:
     """Return the error for an HTTP status: the Hub answers 401 for what does not exist, too."""
     if status in (401, 403):
         hint = (
-            f"accept the model's licence at {ENDPOINT}/{name} with the account of HF_TOKEN"
+            f"accept the model's licence at {HUB}/{name} with the account of HF_TOKEN"
             if with_token
             else "set HF_TOKEN if the model is gated or private, or correct the name"
         )
         return LauncherError(f'the Hub gives no access to "{name}" (HTTP {status})', hint)
     if status == 404:
-        return LauncherError(f'the Hub has no config.json of "{name}" (HTTP 404)', exit_code=1)
+        return LauncherError(f'the Hub has no {file} of "{name}" (HTTP 404)', exit_code=1)
     return LauncherError(f'the Hub answered HTTP {status} for "{name}"', "try again later")
