@@ -723,16 +723,21 @@ def test_a_full_disk_is_said_in_one_line(stack: Stack, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "code", "state"),
+    [
+        (signal.SIGINT, 130, "stopped"),
+        (signal.SIGTERM, 143, "preempted"),
+        (signal.SIGHUP, 129, "stopped"),
+    ],
 )
-def test_a_signal_ends_the_training(stack: Stack, number: int, code: int) -> None:
+def test_a_signal_ends_the_training(stack: Stack, number: int, code: int, state: str) -> None:
     stack.recipe()
     stack.trainer("touch ready; exec sleep 60")
     process = stack.start("train", "my.yaml")
     stack.until("ready")
     process.send_signal(number)
     _, said = process.communicate(timeout=20)
-    assert (process.returncode, stack.state) == (code, "stopped")
+    assert (process.returncode, stack.state) == (code, state)
     assert f"the training stopped by signal {number}" in said
 
 

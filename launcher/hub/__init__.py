@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from launcher import network
 from launcher.node.child import ask
 from launcher.node.record import from_data
 
@@ -96,7 +97,7 @@ def hub(
     """Ask the Hub for the right to read and to write these; what does not come in time is unknown.
     The speed is measured on the first that is a model.
     """
-    url = environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    url = network.hub(environ)
     if not find_spec("huggingface_hub"):
         return Hub(Endpoint(url, why=NOT_INSTALLED), Account())
     wanted = {
