@@ -17,6 +17,7 @@ from launcher.recipe import Recipe, located
 from launcher.rules.batch import accumulation_steps, micro_batch, overridden, replicas
 from launcher.runs import RunFolder
 
+PATIENCE = 7200  # seconds
 PLUGIN = "launcher.plugin.RunPlugin"
 # What is exported wins over .env.
 _DOTENV = 'exported="$(export -p)"; set -a; . ./.env; set +a; eval "$exported"'
@@ -54,6 +55,7 @@ def build(
     """
     settings = recipe.settings
     changes = [*_own_places(recipe, folder), *_batch(recipe, machine.processes), *spread]
+    changes += _patience(recipe, machine.processes)
     changes += cpu.changes(settings) if machine.on_cpu else []
     for change in changes:
         settings.pop(change.key, None)
@@ -123,6 +125,13 @@ def _own_places(recipe: Recipe, folder: RunFolder) -> Iterator[Change]:
             yield Change(key, recipe.settings.get(key), str(path), reason)
 
 
+def _patience(recipe: Recipe, processes: int) -> Iterator[Change]:
+    """With several ranks the others wait for the one that tokenises, by default 30 minutes."""
+    if processes > 1 and recipe.settings.get("ddp_timeout") is None:
+        reason = "seconds that the other ranks wait while one tokenises"
+        yield Change("ddp_timeout", None, PATIENCE, reason)
+
+
 def _batch(recipe: Recipe, processes: int) -> Iterator[Change]:
     before, steps = (
         recipe.settings.get("gradient_accumulation_steps"),
@@ -149,16 +158,30 @@ def all_located(value: Any) -> Any:
 def _argv(accelerate: str, machine: Machine, folder: RunFolder, *, half: bool) -> tuple[str, ...]:
     flags = {
         "--config_file": str(Path(__file__).with_name("accelerate.yaml")),
-        "--num_machines": "1",
+        **_nodes(machine),
         "--num_processes": str(machine.processes),
         "--mixed_precision": "bf16" if half else "no",
         "--dynamo_backend": "no",
         "--num_cpu_threads_per_process": str(machine.threads),
     }
-    # port 0 is a free one: another run on this machine may hold the default
-    several = ("--multi_gpu", "--main_process_port", "0") if machine.processes > 1 else ()
+    several = ("--multi_gpu",) if machine.processes > 1 else ()
     pairs = [word for pair in flags.items() for word in pair]
     return (accelerate, "launch", *several, *pairs, "-m", "axolotl.cli.train", str(folder.resolved))
+
+
+def _nodes(machine: Machine) -> dict[str, str]:
+    """Return where the ranks meet: on one node at a free port (0), as another run may hold any; on
+    several beside the port at which the launchers have met.
+    """
+    nodes = machine.cluster
+    if nodes.nodes > 1:
+        return {
+            "--num_machines": str(nodes.nodes),
+            "--machine_rank": str(nodes.rank),
+            "--main_process_ip": nodes.host,
+            "--main_process_port": str(nodes.port + 1),
+        }
+    return {"--num_machines": "1"} | ({"--main_process_port": "0"} if machine.processes > 1 else {})
 
 
 def environment(machine: Machine, folder: RunFolder, environ: Mapping[str, str]) -> dict[str, str]:
@@ -192,6 +215,6 @@ def environment(machine: Machine, folder: RunFolder, environ: Mapping[str, str])
     if environ.get("HF_TOKEN_PATH"):  # so that the command alone finds the login, too
         added["HF_TOKEN_PATH"] = environ["HF_TOKEN_PATH"]
     # These are the launcher's own, whatever the environment says.
-    return {**added, "AXR_RUN_DIR": str(folder.root)} | (
+    return {**added, "AXR_RUN_DIR": str(folder.own)} | (
         {"CUDA_VISIBLE_DEVICES": ""} if machine.on_cpu else {}
     )

@@ -48,69 +48,77 @@ LOG_END = 256 * 2**10  # bytes: the last words of eight ranks, and more
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Every path of a run."""
+    """Every path of a run. Of several nodes each but the first (``node`` 0) keeps what is its own
+    in a folder of its own.
+    """
 
     root: Path
+    node: int = 0
+
+    @property
+    def own(self) -> Path:
+        """What this node writes."""
+        return self.root / "nodes" / str(self.node) if self.node else self.root
 
     @property
     def resolved(self) -> Path:
         """The config that axolotl gets."""
-        return self.root / "resolved.yaml"
+        return self.own / "resolved.yaml"
 
     @property
     def recipe(self) -> Path:
         """The recipe as it was written, comments and all."""
-        return self.root / "recipe.yaml"
+        return self.own / "recipe.yaml"
 
     @property
     def command(self) -> Path:
         """A shell script that starts the same training again."""
-        return self.root / "command.sh"
+        return self.own / "command.sh"
 
     @property
     def environment(self) -> Path:
         """What of the environment can change a run, secrets hidden."""
-        return self.root / "environment.json"
+        return self.own / "environment.json"
 
     @property
     def versions(self) -> Path:
         """Versions of Python and of the stack."""
-        return self.root / "versions.json"
+        return self.own / "versions.json"
 
     @property
     def status(self) -> Path:
         """State, process, times, exit code."""
-        return self.root / "status.json"
+        return self.own / "status.json"
 
     @property
     def data(self) -> Path:
         """Digests of the local files that are trained on."""
-        return self.root / "data.json"
+        return self.own / "data.json"
 
     @property
     def lock(self) -> Path:
         """Held by the launcher that writes this folder."""
-        return self.root / "lock"
+        return self.own / "lock"
 
     @property
     def ranks(self) -> Path:
         """One empty file for each rank that trains, named by its process id."""
-        return self.root / "ranks"
+        return self.own / "ranks"
 
     @property
     def stopped(self) -> Path:
         """Why and at which step the training ended early, its checkpoint whole."""
-        return self.root / "stopped.json"
+        return self.own / "stopped.json"
 
     @property
     def log(self) -> Path:
         """All that the training printed, secrets hidden."""
-        return self.root / "train.log"
+        return self.own / "train.log"
 
     @property
     def metrics(self) -> Path:
         """One JSON object for each record of the trainer; written by the plugin."""
-        return self.root / "metrics.jsonl"
+        return self.own / "metrics.jsonl"
 
     @property
     def model(self) -> Path:
@@ -200,7 +208,7 @@ def held(folder: RunFolder) -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         try:
-            folder.root.mkdir(parents=True, exist_ok=True)
+            folder.own.mkdir(parents=True, exist_ok=True)
             stream = stack.enter_context(folder.lock.open("a", encoding="ascii"))
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -26,14 +26,21 @@ from launcher.runs import RunFolder
 
 SAVING_SECONDS = 120.0  # a step, and a checkpoint: 16 GB onto a network volume take about a minute
 ENDING_SECONDS = 10.0
+SETTLING_SECONDS = 2.0  # another node's trouble may be heard of a moment later
 OVER_BUDGET = 4  # exit code
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, preemption, a lost connection
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER in linux/prctl.h
 
 
-def execute(launch: Launch, environ: Mapping[str, str], *, show: Callable[[str], None]) -> int:
-    """Run to the end and return the exit code: the trainer's own, or 128 + the signal that stopped
-    us.
+def execute(
+    launch: Launch,
+    environ: Mapping[str, str],
+    *,
+    show: Callable[[str], None],
+    trouble: Callable[[], str] = str,
+) -> int:
+    """Run to the end and return the exit code: the trainer's own, 128 + the signal that stopped us,
+    or 1 where another node is in ``trouble``, which no training survives.
 
     ``environ`` is the whole environment of the child; its secrets are hidden in the log. ``show``
     gets what the launcher has to say meanwhile. Raises ``LauncherError`` if the program cannot be
@@ -52,14 +59,17 @@ def execute(launch: Launch, environ: Mapping[str, str], *, show: Callable[[str],
         tee.start()
         try:
             told = _measurement(launch.folder, show)
-            while process.poll() is None and not received.signals:
+            while process.poll() is None and not received.signals and not trouble():
                 told()
                 time.sleep(0.1)
+            lost = "" if received.signals else _lost(process, trouble)
+            if lost:
+                show(f"{lost}; this node ends, too")
             if received.signals:
                 _stop(process, received, launch.folder, show)
         finally:
             end_all(show)
-        ended = _ended(received, launch.folder, process.returncode)
+        ended = _ended(received, launch.folder, process.returncode, lost)
         tee.join(timeout=ENDING_SECONDS)
     minutes = round((time.monotonic() - started) / 60, 2)
     _note(launch.folder, **asdict(ended), ended=runs.now(), minutes=minutes)
@@ -72,7 +82,7 @@ class _Ended:
     exit_code: int
 
 
-def _ended(received: Received, folder: RunFolder, returncode: int | None) -> _Ended:
+def _ended(received: Received, folder: RunFolder, returncode: int | None, lost: str) -> _Ended:
     """Return how a run ended; without a return code the launcher ended it. One that was asked to
     stop and came to its end all the same is done; one that stopped by itself had spent its budget.
     """
@@ -82,7 +92,7 @@ def _ended(received: Received, folder: RunFolder, returncode: int | None) -> _En
         return _Ended("preempted" if first == signal.SIGTERM else "stopped", 128 + first)
     if early:
         return _Ended("over budget", OVER_BUDGET)
-    code = _exit_code(returncode)
+    code = 1 if lost else _exit_code(returncode)
     return _Ended("failed" if code else "done", code)
 
 
@@ -102,6 +112,16 @@ def descendants(root: int | None = None) -> list[int]:
         found += below
         queue += below
     return found
+
+
+def _lost(process: subprocess.Popen[bytes], trouble: Callable[[], str]) -> str:
+    """Return the trouble of another node. A training that failed may have done so for that, and
+    sooner than its launcher heard of it.
+    """
+    deadline = time.monotonic() + SETTLING_SECONDS
+    while process.poll() and not trouble() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return trouble()
 
 
 @dataclass

@@ -42,6 +42,7 @@ ORDER = (
     "models",
     "plan",
     "causes",
+    "cluster",
     "checkpoints",
     "dataset",
     "standin",
@@ -58,6 +59,7 @@ ORDER = (
     "launch",
     "resume",
     "preview",
+    "meeting",
     "supervise",
     "plugin",
     "evaluate",
@@ -85,7 +87,8 @@ axr preview [OPTIONS] NAME [KEY=VALUE]... --rows --show --json --html --trust
 axr rehearse [OPTIONS] NAME [KEY=VALUE]... --ranks --steps --keep --trust --json
 axr doctor [OPTIONS] [NAME] [KEY=VALUE]... --gpus --nodes --node-rank --head --offline --timeout \
 --json
-axr train [OPTIONS] NAME|RUN [KEY=VALUE]... --resume --gpus --cpu --dry-run --skip-doctor --trust
+axr train [OPTIONS] NAME|RUN [KEY=VALUE]... --resume --gpus --nodes --node-rank \
+--head --cpu --dry-run --skip-doctor --trust
 axr demo [OPTIONS]
 """
 

@@ -162,7 +162,7 @@ def test_what_the_command_line_says_is_not_derived() -> None:
         "dataset_prepared_path": "there",
     }.items():
         assert launch.resolved[key] == value
-    assert launch.changes == ()
+    assert [change.key for change in launch.changes] == ["ddp_timeout"]
 
 
 def test_each_run_has_its_own_places() -> None:
@@ -180,6 +180,7 @@ def test_all_else_of_a_recipe_reaches_axolotl_unchanged(name: str) -> None:
     count = max(1, recipe.block["needs"]["gpus"])
     resolved = dict(built(recipe, gpus(count), root="/w/x").resolved)
     assert resolved.pop("plugins")[-1] == PLUGIN
+    assert resolved.pop("ddp_timeout", None) == (7200 if count > 1 else None)
     wanted = recipe.settings | {
         "output_dir": "/w/x/model",
         "dataset_prepared_path": "/w/x/prepared",

@@ -36,10 +36,18 @@ def make(folder: RunFolder, **changes: Any) -> None:
 
 def test_every_path_lies_in_the_folder_and_no_two_are_one() -> None:
     folder = RunFolder(Path("/w/runs/x"))
-    places = [getattr(folder, name) for name in PATHS]
+    places = [getattr(folder, name) for name in PATHS if name != "own"]
     assert len(places) == len(set(places)) == 14
     assert {place.parent for place in places} == {folder.root}
-    assert [field.name for field in fields(folder)] == ["root"]
+    assert [field.name for field in fields(folder)] == ["root", "node"]
+
+
+def test_what_a_second_node_writes_is_its_own_and_the_model_is_that_of_all() -> None:
+    head, other = RunFolder(Path("/w/runs/x")), RunFolder(Path("/w/runs/x"), 1)
+    assert (other.model, other.prepared) == (head.model, head.prepared)
+    shared = {"model", "prepared"}
+    own = {getattr(other, name).parent for name in PATHS if name not in shared | {"own"}}
+    assert own == {Path("/w/runs/x/nodes/1")}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +196,7 @@ def test_axr_train_starts_nothing_where_it_cannot_write(axr: Axr, tmp_path: Path
     (tmp_path / "file").touch()
     done = axr("train", "smollm2-dpo", "--cpu", env={"AXR_RUNS": str(tmp_path / "file")})
     assert done.returncode == 3, done.stderr
-    assert done.stderr.startswith('error: cannot write the run folder "')
+    assert 'error: cannot write the run folder "' in done.stderr
     assert "help: set AXR_RUNS" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from launcher import cluster as clusters
 from launcher import launch as launching
 from launcher import node as nodes
 from launcher import preflight, runs
@@ -19,6 +20,7 @@ from launcher.cli import ground
 from launcher.cli.console import in_colour, next_commands, plain, show, show_problems, typed
 from launcher.cli.examine import SECONDS, Options, examine, need_of, places_of
 from launcher.cli.outlook import Outlook, outlook
+from launcher.cluster import Cluster
 from launcher.diagnostics import LauncherError, has_errors
 from launcher.doctor.line import Line, Verdict, failed, unchecked
 from launcher.doctor.need import Need
@@ -30,7 +32,6 @@ from launcher.runs import RunFolder
 from launcher.survey import Facts
 from launcher.validate import validate
 
-PORT = 29500  # torch's own
 _COLOURS = {
     Verdict.OK: "green",
     Verdict.WARNING: "yellow",
@@ -44,24 +45,16 @@ class Asked:
     """What was asked for beside the recipe."""
 
     gpus: int | None
-    nodes: int
-    node_rank: int
+    nodes: int | None
+    node_rank: int | None
     head: str | None
     offline: bool
     timeout: float
     as_json: bool
 
-    def options(self) -> Options:
-        """Return how to look. Raises ``LauncherError`` for a head that is no HOST:PORT."""
-        if self.node_rank >= self.nodes:
-            fact = f"--node-rank {self.node_rank}, but {self.nodes} nodes count from 0"
-            raise LauncherError(fact, exit_code=2)
-        host, colon, port = (self.head or "").rpartition(":")
-        number = int(port) if port.isdecimal() and len(port) < 6 else 0
-        if self.head and not (colon and host and 0 < number < 65536):
-            fact = f'--head "{self.head}" is not HOST:PORT'
-            raise LauncherError(fact, f"for example --head 10.0.0.1:{PORT}", exit_code=2)
-        head = (host.strip("[]"), number, self.node_rank) if self.head else None
+    def options(self, cluster: Cluster) -> Options:
+        """Return how to look."""
+        head = (cluster.host, cluster.port, cluster.rank) if cluster.nodes > 1 else None
         return Options(offline=self.offline, seconds=self.timeout, head=head)
 
 
@@ -70,7 +63,7 @@ class Asked:
     "  axr doctor                              the machine alone\n"
     "  axr doctor qwen25-dpo                   ... and what the recipe needs of it\n"
     "  axr doctor my.yaml hub_model_id=me/new  may the token push there?\n"
-    "  axr doctor qwen25-sft --nodes 2 --node-rank 1 --head 10.0.0.1:29500\n"
+    "  axr doctor qwen25-sft --nodes 2 --node-rank 1 --head 10.0.0.1\n"
     "  axr doctor --offline --json | jq '.lines[] | select(.verdict == \"error\")'",
 )
 @click.argument("name", required=False)
@@ -78,9 +71,9 @@ class Asked:
 @click.option(
     "--gpus", type=click.IntRange(1), help="GPUs of this node to use (default: all that are found)."
 )
-@click.option("--nodes", type=click.IntRange(1), default=1, help="Nodes of the run (default: 1).")
-@click.option("--node-rank", type=click.IntRange(0), default=0, help="Which one this is, from 0.")
-@click.option("--head", metavar="HOST:PORT", help="Where the nodes meet.")
+@click.option("--nodes", type=click.IntRange(min=1), help="How many machines train together.")
+@click.option("--node-rank", type=click.IntRange(min=0), help="Which of them this one is, from 0.")
+@click.option("--head", metavar="HOST[:PORT]", help="Where the others find node 0.")
 @click.option("--offline", is_flag=True, help="Ask nothing beyond this machine and the head.")
 @click.option(
     "--timeout",
@@ -92,15 +85,16 @@ class Asked:
 def doctor(name: str | None, overrides: tuple[str, ...], **given: Any) -> int:
     """Look whether this machine is ready, for a recipe or at all: seconds, nothing is changed."""
     asked = Asked(**given)
-    options = asked.options()
     environ = ground.environment(Path(".env"))
+    cluster = clusters.cluster(environ, nodes=asked.nodes, rank=asked.node_rank, head=asked.head)
+    options = asked.options(cluster)
     node = nodes.probe(environ, timeout=options.seconds)
     recipe = recipes.load(recipes.find(name), overrides) if name else None
     problems = validate(recipe) if recipe else []
     if recipe and has_errors(problems):
         show_problems(problems, recipe.texts, to_stderr=True)
         return 1
-    need, places, lines = _need(recipe, node, environ, asked)
+    need, places, lines = _need(recipe, node, environ, asked, cluster)
     facts, found = examine(need, node, places, options)
     lines = [*lines, *_secrets(recipe, environ, found), *found]
     secrets = secret_values(environ)
@@ -113,38 +107,39 @@ def doctor(name: str | None, overrides: tuple[str, ...], **given: Any) -> int:
 
 
 def _need(
-    recipe: Recipe | None, node: Node, environ: Mapping[str, str], asked: Asked
+    recipe: Recipe | None,
+    node: Node,
+    environ: Mapping[str, str],
+    asked: Asked,
+    cluster: Cluster,
 ) -> tuple[Need, dict[str, str], list[Line]]:
     """Return what is needed, the folders that will be written, and the lines that stand before
     anything is looked at.
     """
     here = len(node.gpus)
     count = asked.gpus or here or 1
-    threads = max(1, min(8, node.cpus // count))
-    machine = Machine(count, on_cpu=not here, threads=threads, volume=node.volume)
-    machine = replace(machine, processes=1) if machine.on_cpu else machine
+    machine = Machine(cluster.nodes, True, node.cpus, node.volume, cluster)
+    if here:
+        machine = ground.of_gpus(count, node, cluster)
     root = runs.runs_root(environ, node.volume)
     if recipe is None:
         own = launching.environment(machine, RunFolder(root / "x"), environ)
         both = {**environ, **own}
-        need = Need(processes=machine.processes, on_cpu=not here, environ=both)
-        return _spread(need, asked), places_of(both, str(root)), []
-    view, lines = _outlook(recipe, machine, node, environ, asked.nodes)
+        need = Need(processes=machine.here, on_cpu=not here, nodes=cluster.nodes, environ=both)
+        return replace(need, asked=asked.gpus or 0), places_of(both, str(root)), []
+    view, lines = _outlook(recipe, machine, node, environ)
     folder = RunFolder(root / runs.run_name(recipe.name))
     launch = launching.build(recipe, machine, folder, environ, spread=view.changes)
-    need = _spread(need_of(recipe, launch, machine, environ, view.forecast), asked)
+    need = need_of(recipe, launch, machine, environ, view.forecast)
+    need = replace(need, asked=asked.gpus or 0)
     return need, places_of(need.environ, str(launch.resolved["output_dir"])), lines
 
 
-def _spread(need: Need, asked: Asked) -> Need:
-    return replace(need, nodes=asked.nodes, asked=asked.gpus or 0)
-
-
 def _outlook(
-    recipe: Recipe, machine: Machine, node: Node, environ: Mapping[str, str], count: int
+    recipe: Recipe, machine: Machine, node: Node, environ: Mapping[str, str]
 ) -> tuple[Outlook, list[Line]]:
     try:
-        view = outlook(recipe, machine, node, environ, nodes=count)
+        view = outlook(recipe, machine, node, environ)
     except LauncherError as problem:
         view = Outlook(None, problem.message)
     lines = [] if view.forecast or machine.on_cpu else [unchecked("plan", view.why)]

@@ -12,6 +12,7 @@ import click
 from dotenv import dotenv_values
 
 from launcher.cli.console import say
+from launcher.cluster import ONE, Cluster
 from launcher.diagnostics import Diagnostic, LauncherError
 from launcher.node import Machine, Node
 from launcher.recipe import Recipe
@@ -29,6 +30,9 @@ class Options:
     skip_doctor: bool = False
     trust: bool = False
     resume: bool = False
+    nodes: int | None = None
+    node_rank: int | None = None
+    head: str | None = None
 
 
 def environment(dotenv: Path) -> dict[str, str]:
@@ -47,30 +51,29 @@ def environment(dotenv: Path) -> dict[str, str]:
     return environ
 
 
-def machine(recipe: Recipe, node: Node, how: Options) -> Machine:
+def machine(recipe: Recipe, node: Node, how: Options, cluster: Cluster = ONE) -> Machine:
     """Return what the run may use. A dry run takes what is asked for, or what the recipe needs, for
     present.
     """
-    found, gpus, cpu = len(node.gpus), how.gpus, how.cpu
-    needed = recipe.block.get("needs", {})
-    if cpu and gpus:
-        raise LauncherError(f"--gpus {gpus} and --cpu exclude each other", exit_code=2)
-    if how.dry_run and not found and not cpu and (gpus or needed.get("gpu") != "none"):
-        count = gpus or max(1, whole(needed.get("gpus")))
+    found, needed = len(node.gpus), recipe.block.get("needs", {})
+    if how.cpu and how.gpus:
+        raise LauncherError(f"--gpus {how.gpus} and --cpu exclude each other", exit_code=2)
+    if how.dry_run and not found and not how.cpu and (how.gpus or needed.get("gpu") != "none"):
+        count = how.gpus or max(1, whole(needed.get("gpus")) // cluster.nodes)
         say(f"no GPU here: this is what {count} would run", fg="yellow")
-        return Machine(count, on_cpu=False, threads=_threads(node, count), volume=node.volume)
-    if gpus and gpus > found and not how.dry_run:
-        raise LauncherError(
-            f"--gpus {gpus}, but this machine has {node}", node.trouble, exit_code=2
-        )
-    if cpu or not found:
-        return Machine(1, on_cpu=True, threads=node.cpus, volume=node.volume)
-    count = gpus or found
-    return Machine(count, on_cpu=False, threads=_threads(node, count), volume=node.volume)
+        return of_gpus(count, node, cluster)
+    if how.gpus and how.gpus > found and not how.dry_run:
+        fact = f"--gpus {how.gpus}, but this machine has {node}"
+        raise LauncherError(fact, node.trouble, exit_code=2)
+    if how.cpu or not found:
+        return Machine(cluster.nodes, True, node.cpus, node.volume, cluster)
+    return of_gpus(how.gpus or found, node, cluster)
 
 
-def _threads(node: Node, processes: int) -> int:
-    return max(1, min(8, node.cpus // processes))
+def of_gpus(count: int, node: Node, cluster: Cluster) -> Machine:
+    """Return the machine of so many GPUs a node."""
+    threads = max(1, min(8, node.cpus // count))
+    return Machine(count * cluster.nodes, False, threads, node.volume, cluster)
 
 
 def accelerate() -> str:

@@ -28,12 +28,10 @@ class Outlook:
     changes: tuple[Change, ...] = ()
 
 
-def outlook(
-    recipe: Recipe, machine: Machine, node: Node, environ: Mapping[str, str], *, nodes: int = 1
-) -> Outlook:
-    """Return what is known of the run of ``recipe`` on so many nodes like ``machine``. Raises
-    ``LauncherError`` where the recipe asks for ``distributed: auto`` and nothing can be said;
-    otherwise no forecast stops a run.
+def outlook(recipe: Recipe, machine: Machine, node: Node, environ: Mapping[str, str]) -> Outlook:
+    """Return what is known of the run of ``recipe`` on ``machine``. Raises ``LauncherError`` where
+    the recipe asks for ``distributed: auto`` and nothing can be said; otherwise no forecast stops
+    a run.
     """
     if machine.on_cpu:
         return Outlook(None, "no forecast for a CPU")
@@ -44,7 +42,7 @@ def outlook(
     revision = str(recipe.value.get("revision_of_model") or "main")
     try:
         facts = models.find(str(recipe.value.get("base_model")), environ, revision=revision)
-        place = Hardware(gpu, machine.processes, nodes)
+        place = Hardware(gpu, machine.here, machine.cluster.nodes)
         found, change = choose.planned(recipe, facts, place, rows(recipe, environ))
     except LauncherError as problem:
         return _none(f"no forecast: {problem.message}", automatic)

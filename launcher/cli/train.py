@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from launcher import cluster as clusters
 from launcher import launch as launching
 from launcher import node as nodes
 from launcher import preflight, runs
@@ -18,6 +20,7 @@ from launcher.cli import train_panel as panel
 from launcher.cli.console import say, show_problems
 from launcher.cli.ground import Options
 from launcher.cli.outlook import Outlook, outlook
+from launcher.cli.together import Together, facts, together
 from launcher.dataset.digest import digests
 from launcher.diagnostics import Diagnostic, has_errors
 from launcher.launch import Launch
@@ -48,6 +51,9 @@ from launcher.validate import validate
 @click.option(
     "--gpus", type=click.IntRange(min=1), help="How many GPUs to use (default: all that are found)."
 )
+@click.option("--nodes", type=click.IntRange(min=1), help="How many machines train together.")
+@click.option("--node-rank", type=click.IntRange(min=0), help="Which of them this one is, from 0.")
+@click.option("--head", metavar="HOST[:PORT]", help="Where the others find node 0.")
 @click.option("--cpu", is_flag=True, help="Train on the CPU, even if the recipe is made for a GPU.")
 @click.option(
     "--dry-run",
@@ -77,6 +83,7 @@ def run_recipe(
     """Do all that ``axr train`` does; return the exit code, and the run folder if one was made."""
     how = options or Options()
     environ = ground.environment(Path(".env"))
+    cluster = clusters.cluster(environ, nodes=how.nodes, rank=how.node_rank, head=how.head)
     node = nodes.probe(environ)
     root = runs.runs_root(environ, node.volume)
     begun = resuming.begun(name, overrides, root) if how.resume else None
@@ -85,7 +92,7 @@ def run_recipe(
     show_problems(problems, recipe.texts, to_stderr=True)
     if has_errors(problems):
         return 1, None
-    machine = ground.machine(recipe, node, how)
+    machine = ground.machine(recipe, node, how, cluster)
     obstacles = preflight.check(recipe, machine, node, environ, cpu_allowed=how.cpu)
     view = outlook(recipe, machine, node, environ) if not _stops(obstacles, how) else Outlook(None)
     folder = begun.folder if begun else RunFolder(root / runs.run_name(recipe.name))
@@ -112,8 +119,26 @@ def run_recipe(
         need = examine.need_of(recipe, launch, machine, environ, view.forecast)
         if not examine.ready(need, node):
             return 1, None
-    with runs.held(folder):
-        return _run(recipe, launch, environ, node, view, begun), folder
+    same = facts(recipe, begun, machine.processes) if machine.cluster.nodes > 1 else {}
+    with together(machine.cluster, same, folder.root.name) as others:
+        folder = RunFolder(folder.root.with_name(others.run), machine.cluster.rank)
+        launch = launching.build(
+            recipe, machine, folder, environ, accelerate=ground.accelerate(), spread=view.changes
+        )
+        with runs.held(folder):
+            return _run(Prepared(recipe, launch, environ, node, view, begun), others), folder
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that is known of a run before it starts."""
+
+    recipe: Recipe
+    launch: Launch
+    environ: Mapping[str, str]
+    node: Node
+    view: Outlook
+    begun: Begun | None
 
 
 def _recipe(name: str, overrides: tuple[str, ...]) -> Recipe:
@@ -130,32 +155,32 @@ def _stops(obstacles: list[Diagnostic], how: Options) -> bool:
     )
 
 
-def _run(
-    recipe: Recipe,
-    launch: Launch,
-    environ: Mapping[str, str],
-    node: Node,
-    view: Outlook,
-    begun: Begun | None,
-) -> int:
+def _run(run: Prepared, others: Together) -> int:
     from launcher import supervise
 
-    complete = {**environ, **launch.env}
+    recipe, launch, begun = run.recipe, run.launch, run.begun
+    complete = {**others.environment(), **run.environ, **launch.env}
     start = runs.Start(
         recipe=recipe.texts[recipe.file],
         resolved=launch.resolved,
         command=launching.again(launch, Path.cwd(), dotenv=Path(".env").exists()),
         env=complete,
-        machine=str(node),
+        machine=str(run.node),
         processes=launch.world_size,
         overrides=[text for text in recipe.overrides if not text.startswith(resuming.KEY)],
         data={} if begun else digests(recipe),
         step=begun.step if begun else None,
     )
     runs.create(launch.folder, start)
-    panel.describe(recipe, launch, str(node), view)
+    panel.describe(recipe, launch, str(run.node), run.view)
     if begun:
         say(f"  resume   goes on from step {begun.step}")
-    code = supervise.execute(launch, complete, show=lambda text: say(text, fg="yellow", bold=True))
+    code = supervise.execute(
+        launch,
+        complete,
+        show=lambda text: say(text, fg="yellow", bold=True),
+        trouble=others.trouble,
+    )
+    others.words = f"its training ended with exit code {code}" if code else ""
     panel.report_end(recipe, launch, code)
     return code

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launcher.cluster import ONE, Cluster
 from launcher.node.child import ask
 from launcher.node.record import from_data
 
@@ -75,12 +76,20 @@ class Node:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run may use of a node: so many processes, on GPUs or on the CPU, and the volume."""
+    """What a run may use: so many processes on all its nodes, on GPUs or on the CPU; of this node
+    so many threads a process, and the volume.
+    """
 
     processes: int
     on_cpu: bool
     threads: int = 1
     volume: Path | None = None
+    cluster: Cluster = ONE
+
+    @property
+    def here(self) -> int:
+        """The processes on this node; every node has as many."""
+        return self.processes // self.cluster.nodes
 
 
 def probe(environ: Mapping[str, str], *, volume: Path = VOLUME, timeout: float = 20.0) -> Node:

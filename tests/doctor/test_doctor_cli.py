@@ -105,9 +105,9 @@ def test_without_the_stack_it_says_so(axr: Axr, folder: Path) -> None:
     [
         ("nothing", 2, 'no recipe "nothing"'),
         ("my.yaml learning_rat=1", 1, 'unknown key "learning_rat"'),
-        ("--head here", 2, '--head "here" is not HOST:PORT'),
+        ("--head a:b", 2, '--head "a:b" is not HOST:PORT'),
         ("--head 10.0.0.1:99999", 2, "is not HOST:PORT"),
-        ("--nodes 2 --node-rank 2", 2, "2 nodes count from 0"),
+        ("--nodes 2 --node-rank 2", 2, "node rank 2 of 2 nodes"),
         ("--timeout 0", 2, "--timeout"),
     ],
 )
@@ -131,10 +131,10 @@ def test_gpus_that_are_asked_for_and_not_here(axr: Axr, folder: Path) -> None:
 
 
 def test_two_nodes(axr: Axr, folder: Path) -> None:
-    words = ["doctor", "my.yaml", "--offline", "--nodes", "2", "--head", "127.0.0.1:29517"]
-    done = axr(*words, env=home(folder, **CPU))
+    words = ["doctor", "my.yaml", "--offline", "--nodes", "2", "--node-rank", "0", "--head"]
+    done = axr(*words, "127.0.0.1:29517", env=home(folder, **CPU))
     assert "ok           rendezvous" in done.stdout
-    done = axr(*words[:-1], "192.0.2.1:29517", env=home(folder, **CPU))
+    done = axr(*words, "192.0.2.1:29517", env=home(folder, **CPU))
     assert "192.0.2.1 is not an address of this machine [N311]" in done.stdout
 
 

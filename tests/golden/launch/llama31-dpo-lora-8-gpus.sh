@@ -1,6 +1,7 @@
 # set output_dir: outputs/llama31-dpo-lora -> runs/llama31-dpo-lora-20260101-120000-abcd/model (so that no run writes into another's result)
 # set dataset_prepared_path: outputs/llama31-dpo-lora/prepared -> runs/llama31-dpo-lora-20260101-120000-abcd/prepared (so that data prepared from other rows is never trained on)
 # set gradient_accumulation_steps: 8 -> 1 (16 samples a step = 2 a GPU x 1 x 8)
+# set ddp_timeout: none -> 7200 (seconds that the other ranks wait while one tokenises)
 mkdir -p runs/llama31-dpo-lora-20260101-120000-abcd
 cat > runs/llama31-dpo-lora-20260101-120000-abcd/resolved.yaml <<'RESOLVED'
 base_model: mlabonne/TwinLlama-3.1-8B
@@ -62,6 +63,7 @@ logging_steps: 1
 output_dir: runs/llama31-dpo-lora-20260101-120000-abcd/model
 dataset_prepared_path: runs/llama31-dpo-lora-20260101-120000-abcd/prepared
 gradient_accumulation_steps: 1
+ddp_timeout: 7200
 plugins:
 - launcher.plugin.RunPlugin
 RESOLVED
@@ -80,9 +82,9 @@ export PYTHONUNBUFFERED=1
 export AXR_RUN_DIR=runs/llama31-dpo-lora-20260101-120000-abcd
 accelerate launch \
     --multi_gpu \
-    --main_process_port 0 \
     --config_file {launcher}/accelerate.yaml \
     --num_machines 1 \
+    --main_process_port 0 \
     --num_processes 8 \
     --mixed_precision bf16 \
     --dynamo_backend no \

@@ -1,5 +1,6 @@
 # set output_dir: outputs/qwen25-sft -> /workspace/runs/qwen25-sft-20260101-120000-abcd/model (so that no run writes into another's result)
 # set dataset_prepared_path: outputs/qwen25-sft/prepared -> /workspace/runs/qwen25-sft-20260101-120000-abcd/prepared (so that data prepared from other rows is never trained on)
+# set ddp_timeout: none -> 7200 (seconds that the other ranks wait while one tokenises)
 mkdir -p /workspace/runs/qwen25-sft-20260101-120000-abcd
 cat > /workspace/runs/qwen25-sft-20260101-120000-abcd/resolved.yaml <<'RESOLVED'
 base_model: Qwen/Qwen2.5-7B
@@ -101,6 +102,7 @@ logging_steps: 1
 deepspeed: {pack}/recipes/deepspeed/zero2.json
 output_dir: /workspace/runs/qwen25-sft-20260101-120000-abcd/model
 dataset_prepared_path: /workspace/runs/qwen25-sft-20260101-120000-abcd/prepared
+ddp_timeout: 7200
 plugins:
 - launcher.plugin.RunPlugin
 RESOLVED
@@ -118,9 +120,9 @@ export PYTHONUNBUFFERED=1
 export AXR_RUN_DIR=/workspace/runs/qwen25-sft-20260101-120000-abcd
 accelerate launch \
     --multi_gpu \
-    --main_process_port 0 \
     --config_file {launcher}/accelerate.yaml \
     --num_machines 1 \
+    --main_process_port 0 \
     --num_processes 4 \
     --mixed_precision bf16 \
     --dynamo_backend no \

@@ -1,0 +1,84 @@
+"""Several nodes train together: they meet, agree on a run, and part."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from launcher import meeting, runs
+from launcher.cli.console import say
+from launcher.cluster import Cluster
+from launcher.dataset.digest import digests
+from launcher.meeting import Meeting
+from launcher.recipe import Recipe
+from launcher.resume import Begun
+
+_DIGITS = 12  # of a digest: enough to tell two recipes apart, and to read
+
+
+@dataclass
+class Together:
+    """A run's nodes while it goes on; ``met`` is none where there is but this one. ``words``: what
+    the others are told when this node leaves.
+    """
+
+    run: str
+    met: Meeting | None = None
+    words: str = "it ended before its training"
+
+    def trouble(self) -> str:
+        """Return what happened to another node, nothing where all is well."""
+        return self.met.trouble() if self.met else ""
+
+    def environment(self) -> dict[str, str]:
+        """Return the network interface that the other nodes are reached by, for NCCL and gloo."""
+        name = _interface(self.met.address) if self.met else ""
+        return {"NCCL_SOCKET_IFNAME": name, "GLOO_SOCKET_IFNAME": name} if name else {}
+
+
+@contextlib.contextmanager
+def together(cluster: Cluster, facts: Mapping[str, str], run: str) -> Iterator[Together]:
+    """Meet the other nodes, and leave them when the run is over here. Raises ``LauncherError``
+    where they differ, or do not come.
+    """
+    if cluster.nodes == 1:
+        yield Together(run)
+        return
+    say(f"  nodes    {cluster}")
+    met = meeting.meet(cluster, facts, run, show=lambda text: say(text, fg="yellow"))
+    found = Together(met.run, met)
+    try:
+        yield found
+    finally:
+        met.leave(found.words)
+
+
+def facts(recipe: Recipe, begun: Begun | None, processes: int) -> dict[str, str]:
+    """Return what has to be the same on every node, by names that a person understands."""
+    step = f"{begun.folder.root.name} from step {begun.step}" if begun else "none"
+    return {
+        "recipe": _digest(recipe.settings),
+        "data files": _digest(digests(recipe)),
+        "processes": str(processes),
+        "resumed run": step,
+        **runs.versions(),
+    }
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def _interface(address: str) -> str:
+    """Return the name of the network interface with this address, nothing where none has it."""
+    import psutil
+
+    plain = address.removeprefix("::ffff:")
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(one.address.partition("%")[0] == plain for one in addresses):
+            return str(name)
+    return ""
