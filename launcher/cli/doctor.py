@@ -61,6 +61,8 @@ class Asked:
         if self.head and not (colon and host and 0 < number < 65536):
             fact = f'--head "{self.head}" is not HOST:PORT'
             raise LauncherError(fact, f"for example --head 10.0.0.1:{PORT}", exit_code=2)
+        if self.head and self.nodes < 2:
+            raise LauncherError("--head, but there is one node", "add --nodes 2", exit_code=2)
         head = (host.strip("[]"), number, self.node_rank) if self.head else None
         return Options(offline=self.offline, seconds=self.timeout, head=head)
 
