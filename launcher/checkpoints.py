@@ -109,7 +109,8 @@ def _whole_safetensors(file: Path) -> bool:
     """Whether a file has the bytes that its header tells: 8 for the header's length, the header,
     and the tensors up to the largest offset.
     """
-    with contextlib.suppress(OSError, ValueError, struct.error, TypeError, KeyError):
+    broken = (OSError, ValueError, struct.error, RecursionError)  # or of another form than a header
+    with contextlib.suppress(*broken, AttributeError, TypeError, LookupError):
         size = file.stat().st_size
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
@@ -126,7 +127,7 @@ def _whole_archive(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return bool(archive.namelist())
-    except (OSError, zipfile.BadZipFile, ValueError):
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
         return False
 
 

@@ -53,6 +53,9 @@ def cluster(
     host, port = _address(head) if head else (found.host, found.port)
     count = found.nodes if nodes is None else nodes
     own = found.rank if rank is None else rank
+    if head and count == 1:
+        fact = "--head, but there is one node"
+        raise LauncherError(fact, "add --nodes 2 and --node-rank", exit_code=2)
     if rank is None and count > 1 and found.nodes == 1:
         raise LauncherError(
             f"--nodes {count} without --node-rank",

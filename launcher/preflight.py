@@ -72,7 +72,11 @@ def _cpu_problems(recipe: Recipe, node: Node, allowed: bool) -> Iterator[Diagnos
             else "the recipe does not say that it runs on a CPU"
         )
         fact = f"{wanted}, and this machine has no GPU" + (
-            f" (NVML: {node.trouble})" if node.trouble else ""
+            f" (NVML: {node.trouble})"
+            if node.trouble
+            else f" to use: CUDA_VISIBLE_DEVICES leaves out {node.hidden}"
+            if node.hidden
+            else ""
         )
         hint = (
             "see what would run on a rented one: add --dry-run\nrun it here all the same: add --cpu"

@@ -12,9 +12,9 @@ HIDDEN = "***"
 
 # Hugging Face user and organisation tokens, W&B v1 keys, OpenAI-style keys, GitHub tokens, AWS
 # access keys.
-# And what stands before the host of an address: https://user:password@host.
+# And what stands before the host of an address: https://user:password@host, https://token@host.
 _SHAPES = re.compile(
-    r"(?<=://)[^\s/:@]+:[^\s/@]+(?=@)|"
+    r"(?<=://)[^\s/:@]+:[^\s/@]+(?=@)|(?<=https://)[^\s/:@]{8,}(?=@)|(?<=http://)[^\s/:@]{8,}(?=@)|"
     r"\b(hf_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}|wandb_v1_[A-Za-z0-9_]{20,}|sk-[A-Za-z0-9_-]{20,}"
     r"|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16})(?![A-Za-z0-9])"
 )

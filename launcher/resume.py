@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import escape
@@ -95,7 +96,8 @@ def recorded(name: str, overrides: Sequence[str]) -> Recipe | None:
 
 def _load(file: Path, folder: RunFolder, overrides: Sequence[str]) -> Recipe:
     """Return the recipe in a file with what was given when the run was started, and what is now."""
-    before = map(str, _mapping(folder.status).get("overrides") or [])
+    kept = _mapping(folder.status).get("overrides")
+    before = map(str, kept if isinstance(kept, list) else [])
     return replace(recipes.load(file, [*before, *overrides]), name=_recipe_name(folder))
 
 
@@ -113,7 +115,9 @@ def _changed(run: Begun, settings: Mapping[str, Any]) -> Iterator[Diagnostic]:
         before, after = run.settings.get(key), settings.get(key)
         if before != after and not _FREE.match(key):
             fact = f"{key} was {_short(before)} when the run began, and is {_short(after)} now"
-            hint = f"{key}={_short(before)}, or start a new run without --resume"
+            hint = "start a new run without --resume"
+            if _short(before) == (whole := json.dumps(before, default=str)):
+                hint = f"{shlex.quote(f'{key}={whole}')}, or {hint}"
             place = run.recipe.value_span(key)
             yield CHANGED.at(place, fact, hint)
 

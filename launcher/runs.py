@@ -188,7 +188,9 @@ def create(folder: RunFolder, start: Start) -> None:
             status |= {"created": now()}
         else:
             folder.stopped.unlink(missing_ok=True)
-            status |= {"resumed": [*_status(folder).get("resumed", []), start.step]}
+            _forget_ranks(folder)
+            before = _status(folder).get("resumed")
+            status |= {"resumed": [*(before if isinstance(before, list) else []), start.step]}
         write(folder.resolved, dump(start.resolved))
         write(folder.command, start.command)
         folder.command.chmod(0o755)
@@ -264,8 +266,20 @@ def update_status(folder: RunFolder, **fields: Any) -> None:
 
 
 def _status(folder: RunFolder) -> dict[str, Any]:
-    found = json.loads(folder.status.read_text(encoding="utf-8")) if folder.status.exists() else {}
+    """Return what ``status.json`` holds; nothing where it was cut short."""
+    try:
+        found = json.loads(folder.status.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
     return found if isinstance(found, dict) else {}
+
+
+def _forget_ranks(folder: RunFolder) -> None:
+    """Forget the processes of an earlier start: their numbers are others' now, who would die of the
+    signal that asks a rank to stop.
+    """
+    for file in folder.ranks.glob("[0-9]*"):
+        file.unlink(missing_ok=True)
 
 
 def last_lines(folder: RunFolder) -> list[str]:

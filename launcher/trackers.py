@@ -97,4 +97,6 @@ def _known_to_wandb(base: str, key: str, seconds: float) -> tuple[bool | None, s
         why = problem.reason if isinstance(problem, URLError) else problem
         return None, str(why)[:200]
     data = told.get("data") if isinstance(told, dict) else None
-    return bool(data and data.get("viewer")), ""
+    if not isinstance(data, dict) or "viewer" not in data:
+        return None, "what answers is not W&B"
+    return bool(data["viewer"]), ""

@@ -72,6 +72,13 @@ def test_so_is_one_that_is_missing(copy: Path, name: str, words: str) -> None:
     assert words in fault(copy)
 
 
+@pytest.mark.parametrize("header", [b"[{}]", b'{"a": 5}', b'{"a": {}}', b"5", b"[" * 9999])
+def test_so_is_a_header_of_another_form(copy: Path, header: bytes) -> None:
+    weights = copy / "model.safetensors"
+    weights.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert fault(copy) == "model.safetensors is cut short"
+
+
 def test_a_part_that_the_index_names_must_be_there(copy: Path) -> None:
     (copy / "adapter_model.safetensors").rename(copy / "model-00001-of-00002.safetensors")
     parts = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}

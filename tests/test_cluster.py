@@ -109,6 +109,7 @@ def test_flags_come_before_the_environment() -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        ({"head": "a"}, "--head, but there is one node"),
         ({"nodes": 2}, "--nodes 2 without --node-rank"),
         ({"nodes": 2, "rank": 2, "head": "a"}, "node rank 2 of 2 nodes"),
         ({"nodes": 2, "rank": -1, "head": "a"}, "node rank -1 of 2 nodes"),

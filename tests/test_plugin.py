@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,7 +93,8 @@ def test_of_two_ranks_one_writes(one_rank: Trained, two_ranks: Trained) -> None:
     names = [set(line) for line in one_rank.lines]
     assert [set(line) for line in two_ranks.lines] == names
     assert [line["step"] for line in two_ranks.lines] == [line["step"] for line in one_rank.lines]
-    assert [file.name for file in two_ranks.run_dir.iterdir()] == ["metrics.jsonl"]
+    files = [file.name for file in two_ranks.run_dir.iterdir() if file.is_file()]
+    assert files == ["metrics.jsonl"]
 
 
 @pytest.mark.parametrize("name", ["loss", "rewards/margins", "num_tokens", "eval_loss"])
@@ -110,6 +112,26 @@ def _state(step: int, *, first_rank: bool = True) -> Any:
     from transformers import TrainerState
 
     return TrainerState(global_step=step, epoch=0.5, is_world_process_zero=first_rank)
+
+
+def test_a_stop_is_of_the_step_that_all_agreed_on_and_not_of_a_save_under_way(
+    tmp_path: Path,
+) -> None:
+    from transformers import TrainerControl
+
+    from launcher.plugin.stop import Stop
+
+    stop, control = Stop(tmp_path, None), TrainerControl()
+    args: Any = SimpleNamespace(device="cpu", save_only_model=False)
+    stop.on_step_end(args, _state(1), control)
+    stop._receive(10, None)  # while the checkpoint of step 1 is being saved
+    stop.on_save(args, _state(1), control)
+    assert not (tmp_path / "stopped.json").exists()
+    stop.on_step_end(args, _state(2), control)
+    assert (control.should_save, control.should_training_stop) == (True, True)
+    stop.on_save(args, _state(2), control)
+    said = json.loads((tmp_path / "stopped.json").read_text())
+    assert said == {"step": 2, "why": "asked"}
 
 
 def test_without_a_run_folder_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,8 @@ def test_no_excerpt_shows_what_has_a_secret_name(name: str, value: str, form: st
         ("env: {HF_TOKEN: abc, seed: 1}", "env: {HF_TOKEN: ***, seed: 1}"),
         ("token: token=abc", "token: ***"),
         ("at https://x/?token=abc&y", "at https://x/?token=***"),
+        ("http://token1234@host/x", "http://***@host/x"),
+        ("git+ssh://git@github.com/x", "git+ssh://git@github.com/x"),
         ("hf_abcdefghijklmnop_old", "***_old"),
         ("org/hf_model", "org/hf_model"),
         ("learning_rate: 2e-5", "learning_rate: 2e-5"),

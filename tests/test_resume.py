@@ -153,7 +153,7 @@ def test_other_rows_are_told(place: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["status.json", "resolved.yaml", "data.json", "recipe.yaml"])
-@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00", '{"overrides": 5, "processes": "x"}'])
 def test_a_damaged_folder_is_no_traceback(place: Path, damage: str, text: str) -> None:
     folder = run_folder(place)
     (folder.root / damage).write_text(text)

@@ -152,6 +152,26 @@ def test_what_is_its_own_stays_when_a_run_goes_on(tmp_path: Path) -> None:
     assert (status["created"], status["resumed"]) == (made, [20, 40])
 
 
+def test_the_ranks_of_an_earlier_start_are_forgotten_when_a_run_goes_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    make(folder)
+    folder.ranks.mkdir()
+    (folder.ranks / "57").touch()  # after a restart of the container maybe a loader's worker
+    make(folder, step=20)
+    assert list(folder.ranks.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"resumed": 5}'])
+def test_a_status_that_was_cut_short_does_not_keep_a_run_from_going_on(
+    tmp_path: Path, text: str
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    make(folder)
+    folder.status.write_text(text)
+    make(folder, step=20)
+    assert json.loads(folder.status.read_text())["resumed"] == [20]
+
+
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -194,7 +214,9 @@ def test_a_folder_that_exists_is_never_written_into(tmp_path: Path) -> None:
 
 def test_axr_train_starts_nothing_where_it_cannot_write(axr: Axr, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = axr("train", "smollm2-dpo", "--cpu", env={"AXR_RUNS": str(tmp_path / "file")})
+    done = axr(
+        "train", "smollm2-dpo", "--cpu", "--skip-doctor", env={"AXR_RUNS": str(tmp_path / "file")}
+    )
     assert done.returncode == 3, done.stderr
     assert 'error: cannot write the run folder "' in done.stderr
     assert "help: set AXR_RUNS" in done.stderr

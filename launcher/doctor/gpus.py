@@ -77,6 +77,12 @@ SLICED = Code(
     "The GPUs are slices of one card (MIG), and the run needs several.\n\n"
     "CUDA gives a process one slice only, and NCCL does not work between slices.",
 )
+TOO_FEW = Code(
+    "N113",
+    "fewer-gpus-than-asked",
+    Severity.ERROR,
+    "``--gpus`` asks for more than this machine has.\n\n``axr train`` would not start.",
+)
 # Xids of the hardware, not of a program's own mistake (NVIDIA's XID catalogue): double-bit and
 # row-remapping errors, NVLink, off the bus, contained and uncontained errors, GSP.
 HARDWARE_XIDS = frozenset({48, 63, 64, 74, 79, 92, 94, 95, 119, 120})
@@ -108,20 +114,24 @@ def _count(facts: Facts, need: Need) -> Line:
         found = f"NVML: {node.trouble}" if node.trouble else "this machine has no GPU"
         words = f"{asked} {'is' if wanted < 2 else 'are'} needed, and {found}" if wants else found
         hint = "in a container: start it with --gpus all\nelse see whether nvidia-smi answers"
-        if not node.trouble:
-            hint = (
-                f"rent one; what it needs: axr plan {need.recipe.name if need.recipe else 'NAME'}"
-            )
+        if node.hidden:
+            words += f" to use: CUDA_VISIBLE_DEVICES leaves out {plural(node.hidden, 'GPU')}"
+            hint = "unset CUDA_VISIBLE_DEVICES"
+        elif not node.trouble:
+            hint = f"rent one; what it needs: axr plan {need.typed}"
         return bad("GPUs", NO_GPU, words, hint, need.needs_span("gpu"))
     if not node.gpus:
-        return ok("GPUs", f"none: {plural(node.cpus, 'core')}")
+        hidden = f"; CUDA_VISIBLE_DEVICES leaves out {plural(node.hidden, 'GPU')}"
+        return ok("GPUs", f"none: {plural(node.cpus, 'core')}{hidden if node.hidden else ''}")
     if any(gpu.mig for gpu in node.gpus) and len(node.gpus) > 1 and need.processes > 1:
         words = f"{plural(len(node.gpus), 'slice')} of a card: a run can use one"
         return bad("GPUs", SLICED, words, "use one: --gpus 1, CUDA_VISIBLE_DEVICES=MIG-...")
+    if need.asked > len(node.gpus):
+        words = f"--gpus {need.asked}, and this machine has {node}"
+        return bad("GPUs", TOO_FEW, words, f"--gpus {len(node.gpus)}")
     if wanted > len(node.gpus) * need.nodes:
         words = f"{node}; the recipe was made for {asked}"
-        hint = f"see whether it fits: axr plan {need.recipe.name if need.recipe else ''}"
-        hint += f" --gpus {len(node.gpus)}"
+        hint = f"see whether it fits: axr plan {need.typed} --gpus {len(node.gpus)}"
         return bad("GPUs", FEWER, words, hint, need.needs_span("gpus"))
     return ok("GPUs", f"{node}{f'; the recipe was made for {asked}' if need.wants_gpu else ''}")
 
@@ -154,8 +164,7 @@ def _enough(least: Gpu, free: str, need: Need) -> Line:
     words = f"{free}; the run takes {peak} at its peak"
     free_bytes = min((least.free_gib or 0.0) * GIB, need.forecast.hardware.gpu.memory_bytes)
     if memory.verdict(free_bytes) is Verdict.NO:
-        name = need.recipe.name if need.recipe else ""
-        hint = f"axr plan {name} --gpu {need.forecast.hardware.gpu.name} --fit"
+        hint = f"axr plan {need.typed} --gpu {need.forecast.hardware.gpu.name} --fit"
         if need.forecast.verdict is not Verdict.NO:  # the whole card would do
             hint = "take a whole card" if least.mig else "end what else runs on it"
         return bad("GPU memory", SHORT, words, hint, need.span("micro_batch_size"))

@@ -192,7 +192,8 @@ def _writable(one: Repository, found: Hub, need: Need) -> Line:
     span = need.recipe.value_span(key) if need.recipe else None
     owner, slash, _ = one.name.partition("/")
     if account.state != hubs.VALID:
-        return unchecked(subject, "there is no valid token" if account.state else account.why)
+        unknown = account.state == hubs.UNKNOWN
+        return unchecked(subject, account.why or "no answer" if unknown else "no valid token")
     if access and access.write:
         return ok(subject, f"{one.name} is there, and the token may write to it")
     if account.role == "read":

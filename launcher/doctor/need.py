@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from launcher.diagnostics import Span
 from launcher.files import read_mapping
 from launcher.hub import Repository
 from launcher.plan.forecast import Forecast
-from launcher.recipe import BLOCK, Recipe, located
+from launcher.recipe import BLOCK, Recipe, located, pack_folder
 from launcher.rules.batch import whole
 from launcher.rules.hub import is_repository
 from launcher.schema.validator import is_on
@@ -49,6 +50,16 @@ class Need:
     def texts(self) -> Mapping[str, str]:
         """The texts that places lie in; none without a recipe."""
         return self.recipe.texts if self.recipe else {}
+
+    @property
+    def typed(self) -> str:
+        """The recipe and what was changed of it, as they are typed in a shell."""
+        if self.recipe is None:
+            return "NAME"
+        file = self.recipe.file
+        if Path(file).absolute().parent == pack_folder("recipes").absolute():
+            file = self.recipe.name
+        return shlex.join([f"./{file}" if file.startswith("-") else file, *self.recipe.overrides])
 
     @property
     def needs(self) -> Mapping[str, Any]:

@@ -111,8 +111,11 @@ def hub(
         tuple(
             from_data(
                 Access,
-                known.get(named(word, one))
-                or {"kind": one["kind"], "name": one["name"], "why": silent},
+                {
+                    "kind": one["kind"],
+                    "name": one["name"],
+                    **(known.get(named(word, one)) or {"why": silent}),
+                },
             )
             for one in wanted[word]
         )

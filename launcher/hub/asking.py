@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 from launcher.hub import CLOSED, EXPIRED, GATED, MISSING, NONE, OPEN, REFUSED, TIMEOUT, VALID, named
 
+FOREIGN = "what answers is not the Hub"
 SAMPLE, SAMPLE_SECONDS = 16 * 2**20, 1.5  # of a download, to measure it
 
 
@@ -42,7 +44,16 @@ def main() -> None:
 
 
 def _say(about: str, question: Callable[[], dict[str, Any]]) -> None:
-    line = json.dumps({"about": about, "facts": question()}) + "\n"
+    """Print an answer; what is none, as a portal's or a proxy's page, is said to be none."""
+    import httpx
+
+    try:
+        facts = question()
+    except (ValueError, TypeError, AttributeError, LookupError):
+        facts = {"why": FOREIGN}
+    except httpx.InvalidURL as problem:
+        facts = {"why": _words(problem)}
+    line = json.dumps({"about": about, "facts": facts}) + "\n"
     os.write(sys.stdout.fileno(), line.encode())
 
 
@@ -59,8 +70,9 @@ def _endpoint(api: Any, reads: list[dict[str, str]]) -> dict[str, Any]:
     found: dict[str, Any] = {"answered": True, "seconds": round(time.monotonic() - begin, 3)}
     if answer.status_code == 429 or answer.status_code >= 500:
         found |= {"answered": False, "why": f"HTTP {answer.status_code}"}
-    if date := answer.headers.get("Date"):
-        found["ahead"] = round(parsedate_to_datetime(date).timestamp() - time.time(), 1)
+    with contextlib.suppress(ValueError):
+        date = parsedate_to_datetime(answer.headers.get("Date", ""))
+        found["ahead"] = round(date.timestamp() - time.time(), 1)
     model = next((one for one in reads if one["kind"] == "model"), None)
     return {**found, **(_speed(api, model) if model and found["answered"] else {})}
 
@@ -89,7 +101,7 @@ def _speed(api: Any, model: Mapping[str, str]) -> dict[str, Any]:
                 if time.monotonic() - begin > SAMPLE_SECONDS or size >= SAMPLE:
                     break
             spent = time.monotonic() - begin
-    except (httpx.HTTPError, HfHubHTTPError):
+    except (httpx.HTTPError, HfHubHTTPError, ValueError, TypeError, AttributeError, LookupError):
         return {}
     return {"speed": round(size / spent)} if size >= 2**20 or spent > 1 else {}
 
@@ -180,7 +192,8 @@ def _asked(one: Mapping[str, str], question: Callable[[], Any]) -> dict[str, Any
 def _closed(problem: Any) -> dict[str, Any]:
     status = problem.response.status_code
     if status == 403:
-        return {"state": CLOSED, "why": str(problem.server_message or "").splitlines()[0][:200]}
+        said = str(problem.server_message or "").strip().splitlines()
+        return {"state": CLOSED, "why": said[0][:200] if said else "HTTP 403"}
     return {"why": "the token is refused" if status == 401 else f"HTTP {status}"}
 
 

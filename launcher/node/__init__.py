@@ -56,7 +56,8 @@ class Gpu:
 @dataclass(frozen=True)
 class Node:
     """One machine. ``trouble`` says why no GPU could be counted where there should be one;
-    ``cuda`` is the newest that the driver knows.
+    ``cuda`` is the newest that the driver knows; ``hidden`` counts the GPUs where
+    CUDA_VISIBLE_DEVICES names others, and none of them.
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -65,6 +66,7 @@ class Node:
     volume: Path | None = None
     trouble: str = ""
     cuda: str = ""
+    hidden: int = 0
 
     def __str__(self) -> str:
         """Return for instance "2 x NVIDIA A100-SXM4-80GB" or "no GPU, 8 cores"."""
@@ -98,13 +100,16 @@ def probe(environ: Mapping[str, str], *, volume: Path = VOLUME, timeout: float =
     """
     found, trouble = _gpus(environ, timeout) if _has_driver() else ({}, "")
     gpus = tuple(from_data(Gpu, gpu) for gpu in found.get("gpus", []))
+    chosen = environ.get("CUDA_VISIBLE_DEVICES")
+    visible = _visible(gpus, chosen)
     return Node(
-        gpus=_visible(gpus, environ.get("CUDA_VISIBLE_DEVICES")),
+        gpus=visible,
         cpus=_cores(),
         driver=found.get("driver", ""),
         volume=volume if volume.is_dir() and os.access(volume, os.W_OK) else None,
         trouble=trouble,
         cuda=found.get("cuda", ""),
+        hidden=len(gpus) if chosen and chosen != "-1" and not visible else 0,
     )
 
 

@@ -4,6 +4,7 @@ driver or a dead network disk holds the process that asks it, maybe for ever.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -26,6 +27,9 @@ runpy.run_module(sys.argv[2], run_name="__main__", alter_sys=True)
 """
 _PACKAGES = str(Path(__file__).parents[2])
 _LETTING_GO = 1.0  # seconds that a killed child has to end; one in the kernel's hands is left alone
+
+
+_running: set[int] = set()  # leaders of the groups that are asked now
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,15 @@ def ask(module: str, question: Any, environ: Mapping[str, str], seconds: float) 
     except OSError as problem:
         return Answer((), problem.strerror or str(problem))
     given = json.dumps(question).encode()
+    _running.add(process.pid)
     try:
         said, complaint = process.communicate(given, timeout=seconds)
     except subprocess.TimeoutExpired as late:
         _end(process)
+        _running.discard(process.pid)
         return Answer(_lines(late.stdout or b""), f"no answer within {seconds:g} s")
     _end_group(process.pid)  # what it left behind
+    _running.discard(process.pid)
     if process.returncode < 0:
         return Answer(_lines(said), f"ended by signal {-process.returncode}")
     return Answer(_lines(said), _last_line(complaint) if process.returncode else "")
@@ -73,6 +80,13 @@ def limit(seconds: float) -> None:
 def left() -> float:
     """Return the seconds after which this process ends; 0 for never."""
     return signal.getitimer(signal.ITIMER_REAL)[0]
+
+
+@atexit.register
+def _end_all() -> None:
+    """End what nobody waits for any more, as after Ctrl-C: it may hold memory of a GPU."""
+    for leader in [*_running]:
+        _end_group(leader)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -33,13 +33,16 @@ def look(role: str, path: str) -> dict[str, Any]:
     """Return what a `Place` holds; a moment is spent writing there."""
     known: dict[str, Any] = {"role": role, "path": path}
     try:
-        folder = _nearest(Path(path).expanduser().absolute())
+        wanted = Path(path).expanduser().absolute()
+        folder = _nearest(wanted)
         point, kind = mount(str(folder.resolve()))
         status = os.statvfs(folder)
         free = status.f_bavail * status.f_frsize
         known |= {"mount": point, "kind": kind, "free": free}
         if not os.access(folder, os.W_OK | os.X_OK):
             return {**known, "writable": False}
+        if in_the_way := [one for one in (wanted, *wanted.parents) if _no_folder(one)]:
+            return {**known, "writable": False, "why": f"{in_the_way[0]} is no folder"}
         return {**known, **_written(folder, free)}
     except OSError as problem:
         return {**known, "why": problem.strerror or str(problem)}
@@ -48,6 +51,10 @@ def look(role: str, path: str) -> dict[str, Any]:
 def _nearest(folder: Path) -> Path:
     """Return the folder, or the nearest above it that there is: the run makes the rest."""
     return next(one for one in (folder, *folder.parents) if one.is_dir())
+
+
+def _no_folder(place: Path) -> bool:
+    return os.path.lexists(place) and not place.is_dir()
 
 
 def _written(folder: Path, free: int) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class Stop(TrainerCallback):  # type: ignore[misc]  # transformers' types are no
     def __init__(self, folder: Path, until: float | None) -> None:
         """Listen in a run's folder."""
         self.folder, self.until, self.why = folder, until, 0
+        self.agreed = 0  # why all ranks stop after this step
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -48,17 +49,19 @@ class Stop(TrainerCallback):  # type: ignore[misc]  # transformers' types are no
         """Save and stop after this step if any rank was asked to."""
         if self.until is not None and time.time() >= self.until:
             self.why = SPENT
-        self.why = _of_all(self.why, args.device)
-        if self.why:
+        self.agreed = _of_all(self.why, args.device)
+        if self.agreed:
             control.should_save = control.should_training_stop = True
             args.save_only_model = args.save_only_model and not _fits(args, kwargs)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Say that the checkpoint is whole: transformers calls this after its last file."""
-        if self.why and state.is_local_process_zero:
-            said = {"step": state.global_step, "why": WHY[self.why]}
+        """Say that the checkpoint is whole: transformers calls this after its last file. Nothing is
+        said of one that was being saved when the signal came: the next step stops.
+        """
+        if self.agreed and state.is_local_process_zero:
+            said = {"step": state.global_step, "why": WHY[self.agreed]}
             temporary = self.folder / f".{STOPPED}"
             temporary.write_text(json.dumps(said), encoding="utf-8")
             temporary.replace(self.folder / STOPPED)

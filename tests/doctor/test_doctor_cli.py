@@ -108,6 +108,7 @@ def test_without_the_stack_it_says_so(axr: Axr, folder: Path) -> None:
         ("--head a:b", 2, '--head "a:b" is not HOST:PORT'),
         ("--head 10.0.0.1:99999", 2, "is not HOST:PORT"),
         ("--nodes 2 --node-rank 2", 2, "node rank 2 of 2 nodes"),
+        ("--head 10.0.0.1:29500", 2, "--head, but there is one node"),
         ("--timeout 0", 2, "--timeout"),
     ],
 )
@@ -128,6 +129,30 @@ def test_gpus_that_are_asked_for_and_not_here(axr: Axr, folder: Path) -> None:
     done = axr("doctor", "--gpus", "4", "--offline", env=home(folder, **CPU))
     assert done.returncode == 1
     assert "4 x GPU are needed, and this machine has no GPU [N101]" in done.stdout
+
+
+def test_hints_can_be_pasted_whatever_the_name_of_the_file(axr: Axr, folder: Path) -> None:
+    (folder / "my own.yaml").write_text((folder / "my.yaml").read_text())
+    busy = stand_in_nvml.environment(folder, described(a100(free=8000)))
+    env = home(folder, **busy)
+    done = axr("doctor", "my own.yaml", "--gpus", "4", "--offline", "--json", env=env)
+    found = {line["code"]: line for line in json.loads(done.stdout)["lines"]}
+    assert "--gpus 4, and this machine has 1 x" in found["N113"]["words"]
+    words = ["x-recipe.needs.gpu=a100-80gb", "x-recipe.needs.gpus=4"]
+    done = axr("doctor", "my own.yaml", *words, "--offline", "--json", env=env)
+    found = {line["code"]: line for line in json.loads(done.stdout)["lines"]}
+    hint = f"axr plan 'my own.yaml' {' '.join(words)} --gpus 1"
+    assert hint in found["N102"]["remedy"]
+
+
+def test_gpus_that_the_environment_leaves_out_are_no_reason_to_rent_some(
+    axr: Axr, folder: Path
+) -> None:
+    here = stand_in_nvml.environment(folder, described(a100()))
+    env = home(folder, **here, CUDA_VISIBLE_DEVICES="7")
+    done = axr("doctor", "--gpus", "1", "--offline", env=env)
+    assert "no GPU to use: CUDA_VISIBLE_DEVICES leaves out 1 GPU [N101]" in done.stdout
+    assert "help: unset CUDA_VISIBLE_DEVICES" in done.stdout
 
 
 def test_two_nodes(axr: Axr, folder: Path) -> None:

@@ -213,6 +213,56 @@ def test_another_clock(ask: Ask) -> None:
     assert (line.problem.code, line.words[:3], line.words[-6:]) == ("N310", "7,1", "s slow")
 
 
+class _Foreign(BaseHTTPRequestHandler):
+    """What answers everything alike: a portal's page, or a proxy that refuses without a word."""
+
+    status, body, date = 200, b"<html>log in</html>", ""
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        first = self.path == "/"
+        me = b'{"name": "me", "auth": {"accessToken": {"role": "write"}}}'
+        body = me if self.status == 403 and "whoami" in self.path else self.body
+        self.send_response_only(200 if first or body is me else self.status)
+        self.send_header("Date", self.date)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({}, set()),
+        ({"body": b"[1, 2]", "date": "tomorrow"}, set()),
+        ({"status": 403, "body": b""}, {"N404", "N406"}),
+    ],
+)
+def test_what_answers_is_not_the_hub(
+    tmp_path: Path, answer: dict[str, Any], expected: set[str]
+) -> None:
+    recipe = written(TEXT, "hub_model_id=me/new")
+    need = Need(recipe, recipe.settings)
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Other", (_Foreign,), answer)) as server:
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        environ = environment(tmp_path, HF_ENDPOINT=url, HF_TOKEN=TOKEN)
+        found = hub(need.reads, need.writes, environ, 20)
+        server.shutdown()
+    assert found.endpoint.answered
+    told = list(lines(Facts(hub=found), need))
+    assert codes(told) == expected
+    if not expected:
+        open_ones = {line.words for line in told if line.verdict is not Verdict.OK}
+        assert {words.rpartition(": ")[2] for words in open_ones} == {"what answers is not the Hub"}
+
+
 class _Wandb(BaseHTTPRequestHandler):
     """W&B's own answers to its query for the viewer."""
 

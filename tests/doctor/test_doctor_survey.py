@@ -68,6 +68,9 @@ def test_places(tmp_path: Path) -> None:
     assert run.speed
     assert not cache.writable
     assert list(tmp_path.iterdir()) == []  # nothing is left
+    (tmp_path / "file").touch()
+    (blocked,) = host({"Hub cache": str(tmp_path / "file" / "hub")}, os.environ, 20).places
+    assert (blocked.writable, blocked.why) == (False, f"{tmp_path}/file is no folder")
     assert found.open_files
     assert found.memory
     assert found.shm
@@ -152,6 +155,24 @@ def runs(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_ctrl_c_leaves_no_child(environ: dict[str, str]) -> None:
+    code = (
+        "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from launcher.node.child import ask; ask('axr_test_stuck', 0, os.environ, 600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=environ, stderr=subprocess.DEVNULL
+    ) as asking:
+        while not (children := descendants(asking.pid)):
+            time.sleep(0.02)
+        time.sleep(0.2)  # it waits for the answer
+        asking.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + 30
+    while any(map(runs, children)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_child_ends_when_nobody_waits_for_it_any_more(environ: dict[str, str]) -> None:
