@@ -115,6 +115,8 @@ ENDS = [
         "damaged-download",
     ),
     ("  exitcode  : -9 (pid: 2411)", "host-memory"),
+    ("RuntimeError: DataLoader worker (pid 9) is killed by signal: Killed. ", "host-memory"),
+    ("ModuleNotFoundError: No module named 'flash_attn'", "no-flash-attn"),
     ("httpx.ConnectTimeout: timed out", "hub-hiccup"),
     (
         "huggingface_hub.errors.HfHubHTTPError: 503 Server Error: Service Unavailable for url",
