@@ -101,7 +101,7 @@ def lines(facts: Facts, need: Need) -> Lines:
         yield bad("volume", HIDDEN, words, hint)
     if facts.hub and facts.hub.endpoint.ahead is not None:
         yield _clock(facts.hub.endpoint.ahead)
-    if host.container:
+    if host.container and not need.on_cpu:  # what is rented has a GPU, and is taken back
         yield _init(host)
     if host.accelerate_config:
         words = f"{host.accelerate_config} is not used: axr gives every value itself"
