@@ -22,13 +22,15 @@ def unreachable(url: str, environ: Mapping[str, str], timeout: float = TIMEOUT) 
     """
     if environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return "HF_HUB_OFFLINE is set"
-    target = urlsplit(_proxied(url) or url)
+    host = url
     try:
+        target = urlsplit(_proxied(url) or url)
+        host = target.hostname or url
         port = target.port or {"http": 80}.get(target.scheme, 443)
         socket.create_connection((target.hostname or "", port), timeout).close()
-    except (OSError, ValueError) as problem:  # also a name that no host can have
+    except (OSError, ValueError) as problem:  # also a name that no host, an address that none has
         reason = getattr(problem, "strerror", None) or problem
-        return f"no network: {target.hostname or url} does not answer ({reason})"
+        return f"no network: {host} does not answer ({reason})"
     return ""
 
 

@@ -27,6 +27,7 @@ from launcher.cli.console import (
 )
 from launcher.cli.ground import environment
 from launcher.diagnostics import LauncherError, Severity, has_errors, summary
+from launcher.files import exists
 from launcher.preview.lines import figures, notes, origins
 from launcher.preview.view import View, foreign, view
 from launcher.validate import validate
@@ -86,7 +87,7 @@ def preview(name: str, overrides: tuple[str, ...], **given: Any) -> int:
     if has_errors(problems):
         show_problems(problems, recipe.texts, to_stderr=True)
         return 1
-    if options.page and options.page.exists():
+    if options.page and exists(options.page):
         raise _exists(options.page)
     trusted = options.trust or not foreign(recipe)
     environ = environment(Path(".env"))
@@ -145,9 +146,15 @@ def _show(found: View, options: Options) -> None:
 def _write(found: View, options: Options, page: Path) -> None:
     from launcher.preview.page import html
 
+    text = html(found, options.draw, plain)
     try:
         with page.open("x", encoding="utf-8") as stream:
-            stream.write(html(found, options.draw, plain))
+            try:
+                stream.write(text)
+                stream.flush()
+            except OSError:
+                page.unlink()  # half a page would be in the way of the next
+                raise
     except FileExistsError:
         raise _exists(page) from None
     except OSError as problem:

@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from launcher.files import exists
 from launcher.network import hub, unreachable
 from launcher.plan.data.files import Row
-from launcher.plan.data.sources import SLICE, TABLE, find
+from launcher.plan.data.sources import SLICE, TABLE, Found, find
 from launcher.recipe import Recipe, located, pack_folder
 from launcher.redact import redact
 
 TIMEOUT = 30.0  # seconds for one entry
 LONGEST = 300  # characters of a library's words
+DEEPEST = 100  # levels of a row
+DEEP = f"a row is nested deeper than {DEEPEST} levels"
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 # So that a host that does not answer is told from one that is slow, well before the time is over.
 _PATIENCE = {"HF_HUB_ETAG_TIMEOUT": "8", "HF_HUB_DOWNLOAD_TIMEOUT": "15"}
@@ -90,14 +94,12 @@ def _entry(
     entry = recipe.value[key][index]
     name = str(entry.get("path"))
     found = find(recipe, entry, environ)
-    if found and found.table:
-        stop = min(found.stop, found.start + most, found.table.seen)
-        rows = found.table.pick(range(found.start, stop))
-        if rows:
-            return Sample(key, index, tuple(rows), name, "file", total=found.count)
     total = found.count if found else None
-    rows, why = _by_library(entry, most, timeout, environ)
-    if rows:
+    rows = _by_hand(found, most)
+    if rows and not _too_deep(rows):
+        return Sample(key, index, tuple(rows), name, "file", total=total)
+    rows, why = ([], DEEP) if rows else _by_library(entry, most, timeout, environ)
+    if rows and not _too_deep(rows):
         local = exists(located(name))
         place = name if local or "://" in name else f"Hub: {name}"
         return Sample(key, index, tuple(rows), place, "file" if local else "hub", total=total)
@@ -105,6 +107,34 @@ def _entry(
     if stand_in:
         return Sample(key, index, stand_in[:most], name, "shipped", why, total)
     return Missing(key, index, name, why)
+
+
+def _by_hand(found: Found | None, most: int) -> Sequence[Row]:
+    """Return the rows of a file that is read here. One of CSV is not where the library is: it makes
+    numbers of columns of digits, and nothing of an empty field.
+    """
+    if not found or not found.table or (found.table.kind == ".csv" and find_spec("datasets")):
+        return ()
+    stop = min(found.stop, found.start + most, found.table.seen)
+    return found.table.pick(range(found.start, stop)) or ()
+
+
+def _too_deep(rows: Sequence[Row]) -> bool:
+    """Return whether rows are nested so deep that what looks into them would not come back."""
+    level: list[Any] = list(rows)
+    for _ in range(DEEPEST):
+        inner = (one.values() if isinstance(one, Mapping) else one for one in level)
+        level = [one for many in inner for one in many if isinstance(one, Mapping | list)]
+    return bool(level)
+
+
+def alone(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a Python that imports nothing from the working directory, which may
+    hold a json.py of anybody's (from Python 3.11 on).
+    """
+    packages = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [packages, environ.get("PYTHONPATH", "")]))
+    return {**environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": path}
 
 
 def _by_library(
@@ -116,12 +146,16 @@ def _by_library(
     """
     if not find_spec("datasets"):
         return [], "the datasets library is not installed here (make setup)"
+    if "pandas" in (entry.get("ds_type"), entry.get("path")):
+        return [], "no pickle is read here: that runs code"
     split = SLICE.fullmatch(str(entry.get("split") or ""))
     question = {
         "entry": {**entry, "path": located(str(entry.get("path")))},
         "split": split["split"] if split else None,
         "start": split["start"] if split else None,
+        "stop": split["stop"] if split else None,
         "most": most,
+        "seconds": math.ceil(timeout) + 1,
     }
     name = str(entry.get("path"))
     if exists(located(name)):
@@ -146,13 +180,13 @@ def _ask(
             encoding="utf-8",
             errors="replace",
             timeout=timeout,
-            env={**os.environ, **environ},
+            env=alone({**os.environ, **environ}),
         )
     except subprocess.TimeoutExpired:
         return [], f"no row within {timeout:g} s"
     try:
         answer = json.loads(done.stdout.strip().rpartition("\n")[2])
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         last = done.stderr.strip().rpartition("\n")[2]

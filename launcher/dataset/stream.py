@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -25,7 +26,11 @@ def main() -> None:
     answer: dict[str, Any] = {"rows": [], "why": ""}
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            answer["rows"] = first(json.load(sys.stdin))
+            question = json.load(sys.stdin)
+            signal.alarm(question["seconds"])  # where whoever asks is killed meanwhile, too
+            answer["rows"] = first(question)
+        except StopIteration:  # what the library makes of a file of no rows
+            pass
         except Exception as problem:
             answer["why"] = words(problem)
     if not answer["rows"] and not answer["why"]:
@@ -43,12 +48,15 @@ def words(problem: BaseException) -> str:
 
 def first(question: Mapping[str, Any]) -> list[Any]:
     """Return the first rows of the part that the entry's split names."""
-    loaded = _load(question["entry"], question["split"])
+    entry = question["entry"]
+    loaded = _load(entry, question["split"])
     if isinstance(loaded, Mapping):  # as axolotl: train, else the only one, else it stops
         loaded = loaded["train"] if "train" in loaded else next(iter(loaded.values()))
-    start = _start(question["start"], loaded)
+    start = _bound(question["start"], loaded) or 0
+    stop = _bound(question["stop"], loaded)
+    most = question["most"] if stop is None else min(question["most"], max(0, stop - start))
     rows: Iterable[Any] = loaded.skip(start) if start else loaded
-    return list(islice(rows, question["most"]))
+    return list(islice(rows, most))
 
 
 def _load(entry: Mapping[str, Any], split: str | None) -> Any:
@@ -83,14 +91,14 @@ def _kind(entry: Mapping[str, Any]) -> str:
     return next((kind for end, kind in _KINDS.items() if end in str(entry["path"])), "json")
 
 
-def _start(text: str | None, loaded: Any) -> int:
-    """Return the first row of a slice: a share only where the number of rows is known."""
-    if not text:
-        return 0
-    size = _size(loaded)
-    if text.endswith("%"):
-        return round(size * int(text[:-1]) / 100) if size else 0
-    number = int(text)
+def _bound(text: str | None, loaded: Any) -> int | None:
+    """Return a bound of a slice as a row: none where there is none, and for a share, or one that is
+    counted from the end, where the number of rows is not known.
+    """
+    size = _size(loaded) if text else 0
+    if not text or (not size and not text.isdecimal()):
+        return None
+    number = round(size * int(text[:-1]) / 100) if text.endswith("%") else int(text)
     return number if number >= 0 else max(0, size + number)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from launcher import hub_cache, models, upstream
-from launcher.dataset.sample import Sample
+from launcher.dataset.sample import Sample, alone
 from launcher.diagnostics import LauncherError
 from launcher.files import is_folder
 from launcher.network import hub, unreachable
@@ -75,9 +76,13 @@ def installed() -> str:
 
 
 class Renderer:
-    """A child process that renders the rows of one recipe after another."""
+    """A child process that renders the rows of one recipe after another. ``foreign``: it may import
+    from the working directory.
+    """
 
-    def __init__(self, environ: Mapping[str, str], source: Source) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], source: Source, *, foreign: bool = False
+    ) -> None:
         quiet = {"AXOLOTL_DO_NOT_TRACK": "1", "CUDA_VISIBLE_DEVICES": "", "WORLD_SIZE": "1"}
         network = PATIENCE if source.online else {"HF_HUB_OFFLINE": "1"}
         self._why = source.why
@@ -85,7 +90,8 @@ class Renderer:
         self._folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="axr-"))
         self._errors = Path(self._folder) / "errors"
         with self._errors.open("wb") as errors:
-            self._child = _child({**environ, **quiet, **network}, errors)
+            given = {**environ, **quiet, **network}
+            self._child = _child(given if foreign else alone(given), errors)
         self._asked, self._late = 0, False
 
     def __enter__(self) -> Renderer:
@@ -115,6 +121,7 @@ class Renderer:
         question = _question(recipe, samples) | {
             "draw": draw,
             "why": self._why,
+            "seconds": math.ceil(LIMIT) + 1,
             "folder": str(Path(self._folder) / str(self._asked)),
         }
         timer = threading.Timer(LIMIT, self._end)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -108,6 +109,7 @@ def _main() -> None:
 
     for text in sys.stdin:
         question = json.loads(text)
+        signal.alarm(question["seconds"])  # where whoever asks is killed meanwhile, too
         Path(question["folder"]).mkdir(parents=True, exist_ok=True)
         try:
             write({"answer": answer(question, lambda done: write({"rows": done}))})

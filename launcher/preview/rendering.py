@@ -24,8 +24,8 @@ class Unknown(Exception):
 
 
 def words(problem: Exception) -> str:
-    """Return an exception as one line."""
-    return f"{type(problem).__name__}: {problem}"[:MAX_WORDS]
+    """Return an exception as one line. It may quote a row, and so a secret."""
+    return redact(f"{type(problem).__name__}: {problem}")[:MAX_WORDS]
 
 
 @dataclass(frozen=True)

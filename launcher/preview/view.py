@@ -25,7 +25,7 @@ from launcher.rules.security import remote_code
 
 KEYS = ("datasets", "test_datasets")
 # What a missing entry has to say where the recipe may well be right (dataset/sample.py).
-HERE = ("no network", "HF_HUB_OFFLINE", "the datasets library", "no row within")
+HERE = ("no network", "HF_HUB_OFFLINE", "the datasets library", "no row within", "no pickle")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _rendered(
 ) -> Rendering:
     total = sum(len(one.rows) for one in samples)
     told("importing axolotl")
-    with Renderer(environ, source(recipe, environ)) as renderer:
+    with Renderer(environ, source(recipe, environ), foreign=foreign(recipe)) as renderer:
         return renderer.ask(
             recipe,
             samples,

@@ -12,6 +12,7 @@ from launcher.rules.rule import Finding, Findings, rule
 from launcher.schema.validator import is_on
 from launcher.schema.wording import dotted
 
+_DATA = ("datasets", "test_datasets", "pretraining_dataset")
 _OURS = ("axolotl.", "launcher.")  # packages whose plugins are no foreign code
 
 
@@ -74,6 +75,9 @@ def remote_code(recipe: Recipe) -> Findings:
                 "otherwise pin revision to a commit"
             )
             yield Finding(recipe.key_span(*path), fact, hint)
+    for path in _pickles(recipe):
+        fact = f"{dotted(path)}: pandas reads pickles, and a pickle runs code when it is read"
+        yield Finding(recipe.value_span(*path), fact, "save the rows as parquet, or as JSON lines")
     for path, value in foreign_plugins(recipe):
         fact = f'plugin "{value}" is code from outside axolotl'
         yield Finding(recipe.value_span(*path), fact, "make sure that you know what it does")
@@ -84,6 +88,13 @@ def foreign_plugins(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
     for path, value in _leaves(recipe.value.get("plugins"), ("plugins",)):
         if isinstance(value, str) and not value.startswith(_OURS):
             yield path, value
+
+
+def _pickles(recipe: Recipe) -> Iterator[tuple[str, ...]]:
+    """Yield where a data set is read by the reader of pickles (datasets/packaged_modules)."""
+    for path, value in _leaves({key: recipe.value.get(key) for key in _DATA}):
+        if path[-1] in ("ds_type", "path") and value == "pandas":
+            yield path
 
 
 def _beside_name(recipe: Recipe, path: tuple[str, ...]) -> Span:

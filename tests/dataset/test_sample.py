@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,7 @@ def test_a_slice_of_what_takes_the_library(tmp_path: Path) -> None:
     Dataset.from_list(ROWS).to_parquet(tmp_path / "rows.parquet")
     entry = {"path": str(tmp_path / "rows.parquet"), "split": "train[90:]"}
     assert instructions(read(entry)) == ["q90", "q91", "q92"]
+    assert instructions(read({**entry, "split": "train[90:91]"})) == ["q90"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]\n", '{"a": 1}\n{"a": [}\n', "\x00\xff"])
@@ -93,6 +96,69 @@ def test_a_file_without_rows_is_missing(tmp_path: Path, text: str) -> None:
     assert found.name == str(file)
     assert found.why
     assert "Traceback" not in found.why
+
+
+def test_a_file_of_nothing_has_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").touch()
+    found = read({"path": str(tmp_path / "rows.jsonl")})
+    assert isinstance(found, Missing)
+    assert found.why == "it has no rows"
+
+
+@pytest.mark.parametrize("entry", [{"ds_type": "pandas"}, {"path": "pandas"}])
+def test_a_pickle_is_not_read(tmp_path: Path, entry: dict[str, str]) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "it-ran",))
+
+    file = tmp_path / "rows.pkl"
+    file.write_bytes(pickle.dumps(Harm()))
+    found = read({"path": str(file), "data_files": str(file), **entry})
+    assert isinstance(found, Missing)
+    assert found.why.startswith("no pickle is read here")
+    assert not (tmp_path / "it-ran").exists()
+
+
+@pytest.mark.slow
+def test_nothing_is_imported_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sys.version_info < (3, 11):
+        pytest.skip("python has no safe path")
+    from datasets import Dataset
+
+    Dataset.from_list(ROWS).to_parquet(tmp_path / "rows.parquet")
+    (tmp_path / "pandas.py").write_text("open('it-ran', 'w')")
+    monkeypatch.chdir(tmp_path)
+    assert instructions(read({"path": "rows.parquet"})) == ["q0", "q1", "q2"]
+    assert not (tmp_path / "it-ran").exists()
+
+
+@pytest.mark.slow
+def test_a_csv_holds_what_the_library_makes_of_it(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("instruction,output\nq0,2\nq1,\n")
+    found = read({"path": str(tmp_path / "rows.csv")})
+    assert isinstance(found, Sample)
+    assert [row["output"] for row in found.rows] == [2.0, None]
+    (tmp_path / "rows.csv").write_text("instruction,output\nq0,a\nq1,b,c\nq2,d\n")
+    found = read({"path": str(tmp_path / "rows.csv")})
+    assert isinstance(found, Missing)
+    assert "Expected 2 fields in line 3, saw 3" in found.why
+
+
+def test_rows_without_an_end_to_their_depth(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"a": ' + "[" * 500 + "]" * 500 + "}\n")
+    found = read({"path": str(tmp_path / "rows.jsonl")})
+    assert isinstance(found, Missing)
+    assert found.why == "a row is nested deeper than 100 levels"
+
+
+def test_an_address_that_is_none() -> None:
+    environ = {"HF_HUB_OFFLINE": "", "HF_ENDPOINT": "http://["}
+    for name in ("someone/rows", "https://[::/rows.json"):
+        found = read({"path": name}, **environ)
+        assert isinstance(found, Missing)
+        assert "Invalid IPv6 URL" in found.why
 
 
 def test_without_a_network_it_says_so() -> None:

@@ -25,7 +25,7 @@ from launcher.dataset.sample import Sample
 from launcher.preview.columns import columns
 from launcher.preview.facts import PACKED, efficiency, packed, padding
 from launcher.preview.page import STYLE
-from launcher.preview.rendering import Token, runs
+from launcher.preview.rendering import Token, runs, words
 from launcher.preview.view import judge
 from launcher.recipe import Recipe, from_document
 from launcher.source import parse
@@ -166,6 +166,10 @@ def test_a_long_text_loses_its_middle_and_a_secret_its_letters() -> None:
     )
 
 
+def test_what_axolotl_says_of_a_row_hides_its_secrets() -> None:
+    assert words(KeyError(TOKEN)) == "KeyError: '***'"
+
+
 @pytest.fixture
 def light(tmp_path: Path) -> dict[str, str]:
     """An environment in which axolotl is not installed."""
@@ -218,6 +222,17 @@ def test_no_file_is_overwritten(axr: Axr, tmp_path: Path, light: dict[str, str])
     assert (tmp_path / "rows.html").read_text() == "mine"
     done = axr("preview", "my.yaml", "--html", "none/rows.html", env=light)
     assert (done.returncode, 'cannot write "none/rows.html"' in done.stderr) == (3, True)
+
+
+def test_half_a_page_is_not_left(axr: Axr, tmp_path: Path, light: dict[str, str]) -> None:
+    write(tmp_path, [pair()], dpo())
+    with (tmp_path / "light" / "sitecustomize.py").open("a") as stream:
+        stream.write("import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))")
+    done = axr("preview", "my.yaml", "--html", "rows.html", env=light)
+    assert (done.returncode, 'cannot write "rows.html"' in done.stderr) == (3, True)
+    assert not (tmp_path / "rows.html").exists()
+    done = axr("preview", "my.yaml", "--html", "a" * 300, env=light)
+    assert (done.returncode, "name too long" in done.stderr) == (3, True)
 
 
 OFFLINE = {"HF_HUB_OFFLINE": "1"}

@@ -120,6 +120,13 @@ def test_no_remote_code(value: str) -> None:
     assert code(f"trust_remote_code: {value}") == []
 
 
+def test_pickles() -> None:
+    (problem,) = code("datasets:\n- path: rows.pkl\n  ds_type: pandas\n")
+    assert (problem.code, problem.span.line) == ("R102", 3)
+    assert len(code("test_datasets: [{path: pandas, data_files: https://x/rows.pkl}]")) == 1
+    assert code("datasets: [{path: my/pandas, ds_type: json, name: pandas}]") == []
+
+
 def test_plugins() -> None:
     (problem,) = code("plugins:\n- axolotl.integrations.liger.LigerPlugin\n- axolotlx.Plugin\n")
     assert problem.span.line == 3

@@ -55,7 +55,8 @@ class Table:
             chosen = list(_chosen(self, wanted))
         except FAULTS:
             return None
-        return chosen if all(isinstance(row, dict) for row in chosen) else None
+        named = all(isinstance(row, dict) and None not in row for row in chosen)
+        return chosen if named else None  # csv puts what has no column under none
 
 
 def table(file: Path) -> Table | None:
