@@ -931,3 +931,23 @@ def test_light_verbs_run_where_only_the_light_dependencies_are(axr: Axr, tmp_pat
     for name, call in runs.items():
         done = call()
         assert done.returncode == 0, f"{name}: {done.stderr}"
+
+
+def test_sigterm_clears_what_is_temporary(tmp_path: Path) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "launcher", "preview", "smollm2-dpo"],
+        cwd=tmp_path,
+        env={**clean, "HF_HUB_OFFLINE": "1", "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.strip()) == (143, b"")
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -73,6 +74,8 @@ def verbs() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     _accept_any_terminal()
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # so that what is temporary is cleared
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         code = verbs.main(
             args=None if argv is None else list(argv), prog_name="axr", standalone_mode=False
@@ -86,14 +89,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         show_error(problem)
         return problem.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return 130
+    except (click.Abort, KeyboardInterrupt) as problem:
+        return 143 if Terminated in (type(problem), type(problem.__cause__)) else 130
     except (BrokenPipeError, SystemExit):  # nobody reads on, as in `axr list | head`; click exits
         _forget_output()
         return 0
     except OSError as problem:
         return _output_lost(problem)
     return code if isinstance(code, int) else 0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM asked for an end."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
 
 
 def _forget_output() -> None:

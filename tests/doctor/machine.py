@@ -13,6 +13,7 @@ from launcher import recipe as recipes
 from launcher import source
 from launcher.cli.examine import need_of
 from launcher.cli.outlook import outlook
+from launcher.cluster import Cluster
 from launcher.doctor.judge import judge
 from launcher.doctor.line import Line, Verdict
 from launcher.doctor.need import Need
@@ -57,10 +58,16 @@ def shipped(name: str, *overrides: str) -> Recipe:
 def need(recipe: Recipe | None, facts: Facts, gpus: int | None = None, **other: Any) -> Need:
     """Return what a recipe needs of a machine, made in the way that the verb makes it."""
     here = len(facts.node.gpus)
-    place = Machine(gpus or here or 1, on_cpu=not here, volume=facts.node.volume)
+    nodes = other.pop("nodes", 1)
+    place = Machine(
+        (gpus or here or 1) * nodes,
+        on_cpu=not here,
+        volume=facts.node.volume,
+        cluster=Cluster(nodes, 0, "10.0.0.1" if nodes > 1 else ""),
+    )
     if recipe is None:
-        return Need(processes=place.processes, on_cpu=place.on_cpu, **other)
-    view = outlook(recipe, place, facts.node, NOWHERE, nodes=other.get("nodes", 1))
+        return Need(processes=place.here, on_cpu=place.on_cpu, nodes=nodes, **other)
+    view = outlook(recipe, place, facts.node, NOWHERE)
     folder = RunFolder(Path("/workspace/runs/x"))
     launch = launching.build(recipe, place, folder, NOWHERE, spread=view.changes)
     return replace(need_of(recipe, launch, place, NOWHERE, view.forecast), **other)
