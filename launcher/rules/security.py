@@ -53,8 +53,8 @@ def remote_code(recipe: Recipe) -> Findings:
     """A model's or a data set's repository may run its own code, or a foreign module is loaded.
 
     Whoever owns the repository can run code on your machine, with your tokens in its environment.
-    The same holds for a module that stands beside a recipe: as a plugin, ``trainer_cls``, a reward
-    or a dataset's ``type``. ``axr train`` asks before it starts such a recipe.
+    The same holds for a module that stands beside a recipe: as a plugin, ``trainer_cls`` or a
+    dataset's ``type``. ``axr train`` asks before it starts such a recipe.
 
     Example:
 
@@ -87,20 +87,12 @@ def remote_code(recipe: Recipe) -> Findings:
 
 def foreign_modules(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield the path and the value of all that axolotl imports from outside: the plugins, and what
-    it loads later, by a dotted path (core/builders, core/trainers/grpo, prompt_strategies).
+    it loads later, by a dotted path (core/builders, prompt_strategies).
     """
     yield from foreign_plugins(recipe)
-    trl = recipe.value.get("trl")
-    trl = trl if isinstance(trl, dict) else {}
-    held = [
-        *_leaves(recipe.value.get("trainer_cls"), ("trainer_cls",)),
-        *_leaves(trl.get("rollout_func"), ("trl", "rollout_func")),
-        *_leaves(trl.get("reward_funcs"), ("trl", "reward_funcs")),
-    ]
-    for path, value in held:
-        # a reward may be a model of the Hub: org/name
-        if isinstance(value, str) and not value.startswith(_OURS) and "/" not in value:
-            yield path, value
+    trainer = recipe.value.get("trainer_cls")
+    if isinstance(trainer, str) and trainer and not trainer.startswith(_OURS):
+        yield ("trainer_cls",), trainer
     yield from _foreign_types(recipe)
 
 

@@ -132,8 +132,6 @@ def test_plugins() -> None:
     ("text", "key"),
     [
         ("trainer_cls: mine.Trainer", "trainer_cls"),
-        ("trl: {reward_funcs: [mine.reward]}", "trl.reward_funcs[0]"),
-        ("trl: {rollout_func: mine.rollout}", "trl.rollout_func"),
         ("datasets: [{path: a, type: mine.types}]", "datasets[0].type"),
         ("rl: dpo\ndatasets: [{path: a, type: mine.load}]", "datasets[0].type"),
     ],
@@ -147,8 +145,6 @@ def test_modules_that_axolotl_loads_later(text: str, key: str) -> None:
     "text",
     [
         "trainer_cls: axolotl.core.trainers.base.AxolotlTrainer",
-        "trl: {reward_funcs: [org/reward.model]}",
-        "trl: [a]",
         "rl: nonsense\ndatasets: [{path: a, type: mine.load}]",
         "rl: dpo\ndatasets: [{path: a, type: chat_template.default}]",
     ],
