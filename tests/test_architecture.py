@@ -34,6 +34,7 @@ ORDER = (
     "facts",
     "rules",
     "hardware",
+    "children",
     "upstream",
     "validate",
     "mend",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from test_resume import Training, command, losses
+from test_resumed import Training, command, losses
 
 from launcher.runs import RunFolder
 from launcher.supervise import descendants
@@ -59,7 +59,7 @@ class Wire:
 
 
 class Pair(Training):
-    """The training of test_resume on two nodes, each with its own folder of runs as without a
+    """The training of test_resumed on two nodes, each with its own folder of runs as without a
     shared disk: in network namespaces of their own, or where those cannot be made, on one machine.
     """
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,12 +21,15 @@ from conftest import Axr
 
 from launcher import recipe as recipes
 from launcher import source
+from launcher.cli.rehearse_panel import verdict
+from launcher.dataset.sample import Sample
 from launcher.diagnostics import LauncherError
 from launcher.recipe import Recipe
 from launcher.rehearse import events, judge, remarks, unrehearsed
+from launcher.rehearse import rehearsal as rehearsing
 from launcher.rehearse.blame import Failure, blame
 from launcher.rehearse.entries import repeats
-from launcher.rehearse.follow import environment
+from launcher.rehearse.follow import environment, judge_end
 from launcher.rehearse.gather import gather
 from launcher.rehearse.outcome import failure, stages
 from launcher.rehearse.overrides import (
@@ -463,15 +472,19 @@ def test_what_cannot_be_rehearsed_is_refused(text: str) -> None:
     assert (told.code, told.span.line) == ("L201", 1)
 
 
-def test_the_child_gets_no_secret_and_no_network(tmp_path: Path) -> None:
+def test_the_child_gets_no_secret_no_network_and_no_rank(tmp_path: Path) -> None:
     given = {
         "HF_TOKEN": "hf_" + "x" * 30,
         "WANDB_API_KEY": "k" * 20,
+        "MINE": "hf_" + "y" * 30,
+        "HTTPS_PROXY": "http://user:word@host:1",
+        "WORLD_SIZE": "2",
+        "TORCHELASTIC_RUN_ID": "1",
         "PATH": "/bin",
         "HF_HOME": "/u",
     }
     found = environment(given, tmp_path, 1)
-    assert not {"HF_TOKEN", "WANDB_API_KEY"} & found.keys()
+    assert given.keys() & found.keys() == {"PATH", "HF_HOME"}
     assert (found["HF_HUB_OFFLINE"], found["CUDA_VISIBLE_DEVICES"]) == ("1", "")
     assert found["HF_HOME"].startswith(str(tmp_path))
     assert found["PATH"] == "/bin"
@@ -590,3 +603,44 @@ def test_what_does_not_start_is_said_at_once(
     done = axr("rehearse", *args, env={"HF_HUB_OFFLINE": "1"})
     assert (done.returncode, words in done.stderr) == (code, True), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_child_that_could_not_tell_its_end_is_no_success(tmp_path: Path) -> None:
+    asked = recipes.load(recipes.find("smollm2-dpo"), ())
+    given = rehearsing.rows(asked, {"HF_HUB_OFFLINE": "1"})
+    ready = [one for one in given if isinstance(one, Sample)]
+    plan = rehearsing.plan(asked, ready, {"HF_HUB_OFFLINE": "1"}, tmp_path, Length())
+    plan.log.write_text("something\n")
+    told = [*RAN]
+    judge_end(plan, told, -9)
+    found = rehearsing.report(plan, told, 1.0)
+    assert [one.code for one in found.problems] == ["L202"]
+    assert "cut off" in verdict(found)
+    plan.log.write_text("OSError: [Errno 28] No space left on device: 'x'\n")
+    with pytest.raises(LauncherError, match="is full"):
+        judge_end(plan, told, 1)
+
+
+def test_sigterm_while_the_hub_is_slow_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "launcher", "rehearse", "smollm2-dpo"],
+            env={
+                **{name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"},
+                "TMPDIR": str(tmp_path / "t"),
+                "HF_HOME": str(tmp_path / "hub"),
+                "HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            while process.poll() is None and not list((tmp_path / "t").iterdir()):
+                time.sleep(0.05)
+            process.terminate()
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert list((tmp_path / "t").iterdir()) == []

@@ -224,3 +224,12 @@ def test_a_damaged_verdict_is_no_verdict(tmp_path: Path, text: str) -> None:
     assert upstream._kept(asked, tmp_path) is None
     file.write_text('{"errors": [[["a"], "no"]], "warnings": ["w"], "dropped": ["d"]}')
     assert upstream._kept(asked, tmp_path) == Verdict((Complaint(("a",), "no"),), ("w",), ("d",))
+
+
+@pytest.mark.slow
+def test_nothing_is_imported_from_the_working_directory(axr: Axr, tmp_path: Path) -> None:
+    for name in ("torch", "pandas"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()")
+    done = axr("validate", "--upstream", "smollm2-dpo", env={"AXR_CACHE": str(tmp_path / "cache")})
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists()

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +29,7 @@ from launcher.rehearse import rehearsal as rehearsing
 from launcher.rehearse.follow import last_lines
 from launcher.rehearse.overrides import EVERY, STEPS, Length
 from launcher.rehearse.rehearsal import Rehearsal, Report
-from launcher.rules.security import foreign_plugins
+from launcher.rules.security import foreign_modules
 from launcher.validate import validate
 
 TAIL = 8  # lines of the log that are shown where a stage breaks
@@ -64,7 +65,7 @@ class Options:
     help=f"Steps of the training (default: {STEPS}).",
 )
 @click.option("--keep", is_flag=True, help="Keep the folder of the rehearsal, and say where it is.")
-@click.option("--trust", is_flag=True, help="Allow the plugins that the recipe names.")
+@click.option("--trust", is_flag=True, help="Allow the plugins and modules that the recipe names.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def rehearse(name: str, overrides: tuple[str, ...], **given: Any) -> int:
     """Run a whole recipe here on the CPU: axolotl itself, the first rows of its data, and a model
@@ -76,7 +77,7 @@ def rehearse(name: str, overrides: tuple[str, ...], **given: Any) -> int:
     show_problems(found, recipe.texts, to_stderr=True)
     if has_errors(found):
         return 1
-    if any(foreign_plugins(recipe)):  # remote code of a model is never run here
+    if any(foreign_modules(recipe)):  # remote code of a model is never run here
         ask_for_trust(found, options.trust)
     require_stack()
     environ = environment(Path(".env"))
@@ -85,15 +86,39 @@ def rehearse(name: str, overrides: tuple[str, ...], **given: Any) -> int:
     if stopped := rehearsing.obstacles(recipe, samples):
         show_problems(stopped, recipe.texts, to_stderr=True)
         return 1
-    folder = Path(tempfile.mkdtemp(prefix="axr-rehearse-"))
-    try:
+    with _folder(keep=options.keep) as folder:
         ready = [one for one in samples if isinstance(one, Sample)]
         length = Length(options.steps, options.ranks)
         rehearsal = rehearsing.plan(recipe, ready, environ, folder, length)
         report = _followed(rehearsal, environ)
         return _told(rehearsal, report, options)
+
+
+@contextlib.contextmanager
+def _folder(*, keep: bool) -> Iterator[Path]:
+    """Make the folder of a rehearsal, and take it away again however it ends: a signal that would
+    end this process at once leaves by the same door.
+    """
+    received: list[int] = []
+
+    def receive(number: int, _: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, receive)
+    folder = Path(tempfile.mkdtemp(prefix="axr-rehearse-"))
+    try:
+        yield folder
+    except KeyboardInterrupt:
+        if not received:
+            raise
+        raise click.exceptions.Exit(128 + received[0]) from None
     finally:
-        if not options.keep:
+        if keep:
+            say(f"kept: {folder}", dim=True)
+        else:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -132,9 +157,7 @@ def _told(rehearsal: Rehearsal, report: Report, options: Options) -> int:
         say(f"stopped by signal {report.interrupted}", fg="red", bold=True)
         return 128 + report.interrupted
     recipe, bad = rehearsal.recipe, has_errors(report.problems)
-    log = rehearsal.log
-    if bad and not options.keep:
-        log = _saved(rehearsal)
+    log = _saved(rehearsal) if bad and not options.keep else rehearsal.log
     if options.as_json:
         show(json.dumps(panel.data(rehearsal, report, str(log) if bad or options.keep else None)))
         return int(bad)
@@ -156,9 +179,12 @@ def _told(rehearsal: Rehearsal, report: Report, options: Options) -> int:
 
 
 def _saved(rehearsal: Rehearsal) -> Path:
-    """Copy the log, secrets hidden, to where it outlives the rehearsal."""
-    number, name = tempfile.mkstemp(prefix=f"axr-rehearse-{rehearsal.recipe.name}-", suffix=".log")
+    """Copy the log, secrets hidden, to where it outlives the rehearsal; its weights and caches are
+    needed no more, and may be what fills the disk.
+    """
     text = rehearsal.log.read_text(encoding="utf-8", errors="replace")
+    shutil.rmtree(rehearsal.folder, ignore_errors=True)
+    number, name = tempfile.mkstemp(prefix=f"axr-rehearse-{rehearsal.recipe.name}-", suffix=".log")
     with open(number, "w", encoding="utf-8") as stream:
         stream.write(redact(text))
     return Path(name)

@@ -12,6 +12,7 @@ from launcher.cli.console import plain
 from launcher.cpu import Change
 from launcher.diagnostics import Severity, has_errors, render_json
 from launcher.redact import redact
+from launcher.rehearse.codes import CUT_OFF
 from launcher.rehearse.gather import originals
 from launcher.rehearse.outcome import Stage
 from launcher.rehearse.rehearsal import Rehearsal, Report
@@ -41,6 +42,8 @@ def verdict(report: Report) -> str:
     """Return the result in a line."""
     seconds = f"{report.seconds:.0f} s"
     broken = [stage.name for stage in report.stages if stage.state == "failed"]
+    if any(problem.code == CUT_OFF.code for problem in report.problems):
+        return f"the rehearsal was cut off, which says nothing of the recipe ({seconds})"
     if broken:
         return f"the recipe breaks in the stage {broken[0]} ({seconds})"
     if has_errors(report.problems):

@@ -18,9 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
+from launcher.children import alone
 from launcher.files import exists
 from launcher.network import hub, unreachable
 from launcher.plan.data.files import Row
@@ -126,15 +126,6 @@ def _too_deep(rows: Sequence[Row]) -> bool:
         inner = (one.values() if isinstance(one, Mapping) else one for one in level)
         level = [one for many in inner for one in many if isinstance(one, Mapping | list)]
     return bool(level)
-
-
-def alone(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a Python that imports nothing from the working directory, which may
-    hold a json.py of anybody's (from Python 3.11 on).
-    """
-    packages = str(Path(__file__).parents[2])
-    path = os.pathsep.join(filter(None, [packages, environ.get("PYTHONPATH", "")]))
-    return {**environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": path}
 
 
 def _by_library(

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from launcher import hub_cache, models, upstream
-from launcher.dataset.sample import Sample, alone
+from launcher.children import alone
+from launcher.dataset.sample import Sample
 from launcher.diagnostics import LauncherError
 from launcher.files import is_folder
 from launcher.network import hub, unreachable

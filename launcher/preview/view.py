@@ -6,10 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from launcher import facts as known_facts
 from launcher.dataset.sample import Missing, Sample, first_rows
 from launcher.diagnostics import Diagnostic, LauncherError, Severity, in_order
-from launcher.facts.types import Kind
 from launcher.files import exists
 from launcher.preview import raw, seen, vocabulary
 from launcher.preview.ask import Renderer, installed, source
@@ -18,8 +16,6 @@ from launcher.preview.facts import Facts, facts
 from launcher.preview.raw import Case
 from launcher.preview.rendering import Entry, Rendering
 from launcher.recipe import Recipe, located
-from launcher.rules.data import entries
-from launcher.rules.names import method
 from launcher.rules.rule import number
 from launcher.rules.security import remote_code
 
@@ -56,13 +52,8 @@ class View:
 
 
 def foreign(recipe: Recipe) -> bool:
-    """Return whether the recipe brings code: plugins, a repository's own, or a dataset type that is
-    a module of somebody's.
-    """
-    own, known = method(recipe), known_facts.load()
-    types = [entry.get("type") for _, entry in entries(recipe, *KEYS)]
-    loaded = [known.load_type(own, name).kind for name in types if isinstance(name, str)]
-    return Kind.CUSTOM in loaded or any(True for _ in remote_code(recipe))
+    """Return whether the recipe brings code: a repository's own, or modules of somebody's."""
+    return any(True for _ in remote_code(recipe))
 
 
 def view(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,14 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from launcher import supervise
+from launcher.children import alone
 from launcher.diagnostics import LauncherError
-from launcher.redact import is_secret_name, redact
+from launcher.redact import is_secret_name, is_secret_value, redact
 from launcher.rehearse import events
 from launcher.rehearse.rehearsal import EVENTS, Rehearsal, Report, report
+from launcher.rules.security import foreign_modules
 
 # Letters of a folder for temporary files: the datasets library puts a socket into it, by a name of
 # some 30 letters, and a socket's path has 107 at most.
 LONGEST = 70
+FULL = 2**20  # bytes; with less left, nothing can be written any more
+
+# What a launcher of several processes leaves in the environment of each, on a cluster of the shell:
+# torch would wait for the others.
+_LAUNCHERS = ("ACCELERATE_", "AXR_", "TORCHELASTIC_", "OMPI_COMM_WORLD_", "PMI_", "MV2_COMM_WORLD_")
+_RANKS = {
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
+    *("MASTER_ADDR", "MASTER_PORT"),
+}
 
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -26,7 +39,7 @@ Tell = Callable[[Mapping[str, Any]], None]
 def run(rehearsal: Rehearsal, environ: Mapping[str, str], tell: Tell) -> Report:
     """Rehearse, and tell each event as it comes. Leaves no process behind, however it ends.
 
-    Raises ``LauncherError`` where the child does not even begin.
+    Raises ``LauncherError`` where the child does not even begin, or the disk is full.
     """
     started = time.monotonic()
     supervise.become_subreaper()
@@ -35,7 +48,7 @@ def run(rehearsal: Rehearsal, environ: Mapping[str, str], tell: Tell) -> Report:
         with rehearsal.log.open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "launcher.rehearse.child", str(rehearsal.folder)],
-                env=environment(environ, rehearsal.folder, rehearsal.ranks),
+                env=_allowed(rehearsal, environment(environ, rehearsal.folder, rehearsal.ranks)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -55,20 +68,46 @@ def run(rehearsal: Rehearsal, environ: Mapping[str, str], tell: Tell) -> Report:
         finally:
             supervise.end_all(lambda text: tell({"remark": text}))
     signals = received.signals
-    if not known and not signals:
-        raise LauncherError(f"the rehearsal did not begin: {last_lines(rehearsal.log, 1)}")
+    if process.returncode and not signals:
+        judge_end(rehearsal, known, process.returncode)
     seconds = time.monotonic() - started
     return report(rehearsal, known, seconds, interrupted=signals[0] if signals else 0)
 
 
+def _allowed(rehearsal: Rehearsal, environ: dict[str, str]) -> dict[str, str]:
+    """Let the child import from the working directory only what the recipe names, and is trusted
+    for.
+    """
+    return environ if any(foreign_modules(rehearsal.recipe)) else alone(environ)
+
+
+def judge_end(rehearsal: Rehearsal, known: list[dict[str, Any]], code: int) -> None:
+    """Raise ``LauncherError`` where a child that failed says nothing of the recipe; note an end
+    that it could not tell itself, being killed.
+    """
+    disk = rehearsal.folder.parent
+    said = rehearsal.log.read_text(encoding="utf-8", errors="replace")
+    if shutil.disk_usage(disk).free < FULL or os.strerror(errno.ENOSPC) in said:
+        hint = "free some space there, or name another folder before the command: TMPDIR=FOLDER"
+        raise LauncherError(f'the disk of "{disk}" is full; it holds the rehearsal', hint)
+    if not known:
+        why = last_lines(rehearsal.log, 1) or f"its process ended with {code}"
+        raise LauncherError(f"the rehearsal did not begin: {why}")
+    if not any(event.get("state") == "over" for event in known):
+        known.append({"state": "over", "code": code, "time": time.time()})
+
+
 def environment(environ: Mapping[str, str], folder: Path, ranks: int) -> dict[str, str]:
-    """Return the child's environment: no network, no GPU, no secret, every cache in ``folder``, and
-    the cores divided among the ranks.
+    """Return the child's environment: no network, no GPU, no secret by its name or its shape, no
+    place among other processes, every cache in ``folder``, the cores divided among the ranks.
     """
     kept = {
         name: value
         for name, value in environ.items()
-        if not is_secret_name(name) and not name.startswith(("ACCELERATE_", "AXR_"))
+        if not is_secret_name(name)
+        and not is_secret_value(value)
+        and not name.startswith(_LAUNCHERS)
+        and name not in _RANKS
     }
     caches = {
         name: str(folder / "cache" / name.lower())

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from launcher import facts
 from launcher.diagnostics import Severity, Span
+from launcher.facts.types import Kind
 from launcher.recipe import Recipe
 from launcher.redact import is_secret_name, is_secret_value
+from launcher.rules.data import entries
+from launcher.rules.names import method
 from launcher.rules.rule import Finding, Findings, rule
 from launcher.schema.validator import is_on
 from launcher.schema.wording import dotted
 
 _DATA = ("datasets", "test_datasets", "pretraining_dataset")
-_OURS = ("axolotl.", "launcher.")  # packages whose plugins are no foreign code
+_OURS = ("axolotl.", "launcher.")  # packages whose modules are no foreign code
 
 
 @rule("R101", "secret-in-recipe", Severity.ERROR)
@@ -47,10 +51,11 @@ def secret_in_recipe(recipe: Recipe) -> Findings:
 
 @rule("R102", "remote-code", Severity.WARNING)
 def remote_code(recipe: Recipe) -> Findings:
-    """A model's or a data set's repository may run its own code, or a foreign plugin is loaded.
+    """A model's or a data set's repository may run its own code, or a foreign module is loaded.
 
     Whoever owns the repository can run code on your machine, with your tokens in its environment.
-    ``axr train`` asks before it starts such a recipe.
+    The same holds for a module that stands beside a recipe: as a plugin, ``trainer_cls`` or a
+    dataset's ``type``. ``axr train`` asks before it starts such a recipe.
 
     Example:
 
@@ -78,9 +83,32 @@ def remote_code(recipe: Recipe) -> Findings:
     for path in _pickles(recipe):
         fact = f"{dotted(path)}: pandas reads pickles, and a pickle runs code when it is read"
         yield Finding(recipe.value_span(*path), fact, "save the rows as parquet, or as JSON lines")
-    for path, value in foreign_plugins(recipe):
-        fact = f'plugin "{value}" is code from outside axolotl'
+    for path, value in foreign_modules(recipe):
+        what = "plugin" if path[0] == "plugins" else dotted(path)
+        fact = f'{what} "{value}" is code from outside axolotl'
         yield Finding(recipe.value_span(*path), fact, "make sure that you know what it does")
+
+
+def foreign_modules(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the path and the value of all that axolotl imports from outside: the plugins, and what
+    it loads later, by a dotted path (core/builders, prompt_strategies).
+    """
+    yield from foreign_plugins(recipe)
+    trainer = recipe.value.get("trainer_cls")
+    if isinstance(trainer, str) and trainer and not trainer.startswith(_OURS):
+        yield ("trainer_cls",), trainer
+    yield from _foreign_types(recipe)
+
+
+def _foreign_types(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield each dataset type that is a module of somebody's."""
+    known, own = facts.load(), method(recipe)
+    if own != facts.SUPERVISED and own not in known.preference_types:
+        return
+    for path, entry in entries(recipe):
+        name = entry.get("type")
+        if isinstance(name, str) and known.load_type(own, name).kind is Kind.CUSTOM:
+            yield (*path, "type"), name
 
 
 def foreign_plugins(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from launcher.children import alone
 from launcher.diagnostics import LauncherError
 from launcher.files import read
 from launcher.hardware import Gpu, find
@@ -129,6 +130,8 @@ def _ask(questions: Sequence[Question]) -> list[str]:
         ],
     }
     environ = {**os.environ, "AXOLOTL_DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+    if not any(question.config.get("plugins") for question in questions):
+        environ = alone(environ)
     command = [sys.executable, "-m", "launcher.upstream.judge"]
     done = subprocess.run(
         command, input=json.dumps(asked), capture_output=True, text=True, env=environ

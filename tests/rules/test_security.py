@@ -135,6 +135,31 @@ def test_plugins() -> None:
     assert code("plugins:") == []
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("trainer_cls: mine.Trainer", "trainer_cls"),
+        ("datasets: [{path: a, type: mine.types}]", "datasets[0].type"),
+        ("rl: dpo\ndatasets: [{path: a, type: mine.load}]", "datasets[0].type"),
+    ],
+)
+def test_modules_that_axolotl_loads_later(text: str, key: str) -> None:
+    (problem,) = code(text)
+    assert problem.message.startswith(f'{key} "mine.')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "trainer_cls: axolotl.core.trainers.base.AxolotlTrainer",
+        "rl: nonsense\ndatasets: [{path: a, type: mine.load}]",
+        "rl: dpo\ndatasets: [{path: a, type: chat_template.default}]",
+    ],
+)
+def test_what_is_no_module_of_somebodys(text: str) -> None:
+    assert code(text) == []
+
+
 def test_terminal_codes_in_a_plugin_are_shown_not_obeyed(tmp_path: Path) -> None:
     file = tmp_path / "f.yaml"
     file.write_text('plugins: ["\\e[2J"]')
