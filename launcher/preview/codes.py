@@ -136,7 +136,8 @@ SLOW_TOKENIZING = Code(
     Severity.WARNING,
     "Tokenizing the pairs takes longer than the other GPUs wait.\n\n"
     "In preference training TRL tokenizes on the first rank while all others wait in a collective; "
-    "after ``ddp_timeout`` (1,800 s) NCCL ends the run. The forecast is that of this machine.",
+    "after ``ddp_timeout`` (7,200 s as axr starts it) NCCL ends the run. The forecast is that of "
+    "this machine.",
 )
 ROWS_NOT_HAD = Code(
     "D118",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import chain
 
 from launcher.diagnostics import Diagnostic, Severity
+from launcher.launch import PATIENCE
 from launcher.preview.codes import (
     ANSWER_LOST,
     ANSWER_TOO_EARLY,
@@ -32,7 +33,6 @@ from launcher.schema.wording import cut
 
 MORE = 4  # times sequence_len: to lengthen it by more is hardly the remedy
 SHARE = 0.01  # of the rows too long: more is said
-NCCL_TIMEOUT = 1800  # seconds; axolotl's default (utils/distributed.py)
 UNDEFINED = "_token' is undefined"  # jinja2, where a template writes what the tokenizer has not
 DUMMY = "[[dummy_message]]"  # dpo/chat_template.py
 WORDS = 160  # letters of axolotl's words
@@ -169,7 +169,7 @@ def slow(recipe: Recipe, found: Rendering, total: int | None) -> Iterator[Diagno
     """Yield that tokenizing takes too long. ``total``: rows of all entries, where known."""
     if not total or not found.speed or gpus(recipe) < 2 or not recipe.value.get("rl"):
         return
-    limit = whole(recipe.value.get("ddp_timeout")) or NCCL_TIMEOUT
+    limit = whole(recipe.value.get("ddp_timeout")) or PATIENCE
     seconds = total / found.speed / found.processes
     if seconds > limit:
         rate = f"{found.speed * found.processes:,.0f} rows/s, measured on this machine with "
