@@ -59,7 +59,7 @@ def unknown_dataset_type(recipe: Recipe) -> Findings:
                 yield Finding(span, fact, _SHAREGPT)
             else:
                 yield misnamed(span, fact, name, names)
-        elif loaded.kind is Kind.CUSTOM and not _importable(loaded.module):
+        elif loaded.kind is Kind.CUSTOM and not importable(loaded.module):
             fact += f', and there is no module "{loaded.module}" here'
             yield misnamed(span, fact, name, names)
 
@@ -70,7 +70,7 @@ _WORDS = {facts.SUPERVISED: "supervised"}
 _SHAREGPT = "type: chat_template\nfield_messages: conversations"
 
 
-def _importable(module: str) -> bool:
+def importable(module: str) -> bool:
     """Whether a module of the user's can be there: beside the working directory, or installed."""
     parts = module.split(".")
     if not all(part.isidentifier() for part in parts):

@@ -11,6 +11,7 @@ from launcher.facts.types import Kind
 from launcher.recipe import Recipe
 from launcher.redact import is_secret_name, is_secret_value
 from launcher.rules.data import entries
+from launcher.rules.data_types import importable
 from launcher.rules.names import method
 from launcher.rules.rule import Finding, Findings, rule
 from launcher.schema.validator import is_on
@@ -101,14 +102,15 @@ def foreign_modules(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _foreign_types(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield each dataset type that is a module of somebody's."""
+    """Yield each dataset type that is a module of somebody's, and is there to be loaded."""
     known, own = facts.load(), method(recipe)
     if own != facts.SUPERVISED and own not in known.preference_types:
         return
     for path, entry in entries(recipe):
         name = entry.get("type")
-        if isinstance(name, str) and known.load_type(own, name).kind is Kind.CUSTOM:
-            yield (*path, "type"), name
+        loaded = known.load_type(own, name) if isinstance(name, str) else None
+        if loaded and loaded.kind is Kind.CUSTOM and importable(loaded.module):
+            yield (*path, "type"), str(name)
 
 
 def foreign_plugins(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:

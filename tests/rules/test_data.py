@@ -89,7 +89,7 @@ def test_a_file_is_found_from_the_working_directory(
     (tmp_path / "mine.py").write_text("")
     assert codes("datasets: [{path: rows.jsonl, type: alpaca}]") == []
     assert codes("datasets: [{path: ./rows.jsonl, type: alpaca}]") == []
-    assert codes("rl: dpo\ndatasets: [{path: my-org/rows, type: mine.pairs}]") == []
+    assert codes("rl: dpo\ndatasets: [{path: my-org/rows, type: mine.pairs}]") == ["R102"]
 
 
 def test_the_hint_of_an_unknown_type() -> None:

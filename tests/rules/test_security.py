@@ -143,7 +143,12 @@ def test_plugins() -> None:
         ("rl: dpo\ndatasets: [{path: a, type: mine.load}]", "datasets[0].type"),
     ],
 )
-def test_modules_that_axolotl_loads_later(text: str, key: str) -> None:
+def test_modules_that_axolotl_loads_later(
+    text: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "types.py").touch()
     (problem,) = code(text)
     assert problem.message.startswith(f'{key} "mine.')
 
