@@ -190,7 +190,7 @@ def test_numbers_of_every_kind_are_kept_and_the_rest_is_left_out() -> None:
     import numpy
     import torch
 
-    from launcher.plugin import record
+    from launcher.plugin.metrics import record
 
     logs = {
         "int": 3,
