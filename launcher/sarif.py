@@ -32,7 +32,15 @@ _SEVERITIES = {
     Severity.WARNING: "warning",
     Severity.NOTE: "recommendation",
 }
-_STAGES = {"Y": "yaml", "S": "schema", "U": "upstream", "P": "plan", "L": "launch"}
+_STAGES = {
+    "Y": "yaml",
+    "S": "schema",
+    "U": "upstream",
+    "P": "plan",
+    "D": "data",
+    "N": "machine",
+    "L": "launch",
+}
 _SUBJECTS = {rule.code.code: rule.find.__module__.rpartition(".")[2] for rule in RULES}
 
 
