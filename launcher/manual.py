@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -121,16 +122,21 @@ def _readers(key: str) -> Iterator[tuple[str, str]]:
 def _examples(key: str) -> Iterator[str]:
     """Yield how the shipped recipes write a key: plain values, with the recipe's name."""
     top, _, inner = key.partition(".")
-    for path in shipped():
-        given = load(path).value.get(top)
+    for name, value in _recipes():
+        given = value.get(top)
         entry = given[0] if isinstance(given, list) and given else given
-        value = entry.get(inner) if inner and isinstance(entry, dict) else None if inner else given
-        if isinstance(value, (bool, int, float, str)) and len(str(value)) <= WIDTH // 2:
-            plain = str(value)
-            if isinstance(value, float) and 0 < abs(value) < 1e-3:
-                plain = scientific(value)
-            shown = plain.lower() if isinstance(value, bool) else plain
-            yield f"{inner or top}: {shown} ({path.stem})"
+        one = entry.get(inner) if inner and isinstance(entry, dict) else None if inner else given
+        if isinstance(one, (bool, int, float, str)) and len(str(one)) <= WIDTH // 2:
+            plain = str(one)
+            if isinstance(one, float) and 0 < abs(one) < 1e-3:
+                plain = scientific(one)
+            shown = plain.lower() if isinstance(one, bool) else plain
+            yield f"{inner or top}: {shown} ({name})"
+
+
+@lru_cache(maxsize=1)
+def _recipes() -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    return tuple((path.stem, load(path).value) for path in shipped())
 
 
 def markdown() -> str:
