@@ -28,6 +28,7 @@ SAVING_SECONDS = 120.0  # a step, and a checkpoint: 16 GB onto a network volume 
 ENDING_SECONDS = 10.0
 SETTLING_SECONDS = 2.0  # another node's trouble may be heard of a moment later
 OVER_BUDGET = 4  # exit code
+STOP_AT = "AXR_STOP_AT"  # in the environment of a training: Unix seconds at which it is to stop
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, preemption, a lost connection
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER in linux/prctl.h
 

@@ -258,6 +258,16 @@ def test_a_training_that_fails_is_a_failed_run(tmp_path: Path) -> None:
     assert not run.folder.metrics.exists()
 
 
+def test_hours_that_are_over_leave_a_checkpoint(tmp_path: Path) -> None:
+    run = train(tmp_path, sft(tmp_path, num_epochs=100_000), "--max-hours", 0.008)
+    assert run.code == 4, run.said[-3000:]
+    assert run.status["state"] == "over budget"
+    [saved] = checkpoints(run.folder.model)
+    assert saved.fault == ""
+    assert json.loads(run.folder.stopped.read_text()) == {"step": saved.step, "why": "budget"}
+    assert f"next: axr train --resume {run.folder.root}" in run.said
+
+
 def test_ctrl_c_leaves_a_checkpoint_and_ends_every_process(tmp_path: Path) -> None:
     recipe = sft(tmp_path, num_epochs=100_000, save_only_model=True)
     with (tmp_path / "said").open("w") as said:

@@ -33,6 +33,7 @@ class Options:
     nodes: int | None = None
     node_rank: int | None = None
     head: str | None = None
+    max_hours: float | None = None
 
 
 def environment(dotenv: Path) -> dict[str, str]:

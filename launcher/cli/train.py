@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from launcher import cluster as clusters
 from launcher import launch as launching
 from launcher import node as nodes
-from launcher import preflight, runs
+from launcher import preflight, runs, supervise
 from launcher import recipe as recipes
 from launcher import resume as resuming
 from launcher.cli import ground
@@ -31,11 +32,16 @@ from launcher.resume import Begun
 from launcher.runs import RunFolder
 from launcher.validate import validate
 
+# A step, a checkpoint and the final save come after the stop: assumed to take three minutes, and of
+# few hours a tenth.
+RESERVE, SHARE = 180.0, 0.1  # seconds, and a part of the whole
+
 
 @click.command(
     epilog="\b\nExamples:\n"
     "  axr train qwen25-dpo\n"
     "  axr train my.yaml learning_rate=1.0e-6 datasets.0.path=pairs.jsonl\n"
+    "  axr train qwen25-dpo --max-hours 3\n"
     "  axr train llama31-dpo-lora --gpus 8 --dry-run > run.sh\n"
     "  axr train smollm2-dpo                     runs on a CPU, too\n"
     "  axr train --resume                        go on with the last run\n"
@@ -54,6 +60,12 @@ from launcher.validate import validate
 @click.option("--nodes", type=click.IntRange(min=1), help="How many machines train together.")
 @click.option("--node-rank", type=click.IntRange(min=0), help="Which of them this one is, from 0.")
 @click.option("--head", metavar="HOST[:PORT]", help="Where the others find node 0.")
+@click.option(
+    "--max-hours",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop after so many hours, the last three minutes or tenth kept for saving: with a "
+    "checkpoint, and exit code 4.",
+)
 @click.option("--cpu", is_flag=True, help="Train on the CPU, even if the recipe is made for a GPU.")
 @click.option(
     "--dry-run",
@@ -126,7 +138,8 @@ def run_recipe(
             recipe, machine, folder, environ, accelerate=ground.accelerate(), spread=view.changes
         )
         with runs.held(folder):
-            return _run(Prepared(recipe, launch, environ, node, view, begun), others), folder
+            prepared = Prepared(recipe, launch, {**environ, **_until(how)}, node, view, begun)
+            return _run(prepared, others), folder
 
 
 @dataclass(frozen=True)
@@ -155,9 +168,15 @@ def _stops(obstacles: list[Diagnostic], how: Options) -> bool:
     )
 
 
-def _run(run: Prepared, others: Together) -> int:
-    from launcher import supervise
+def _until(how: Options) -> dict[str, str]:
+    """Return when the training is to stop, for the plugin in it, as Unix seconds."""
+    if how.max_hours is None:
+        return {}
+    whole = how.max_hours * 3600
+    return {supervise.STOP_AT: f"{time.time() + whole - min(RESERVE, SHARE * whole):.0f}"}
 
+
+def _run(run: Prepared, others: Together) -> int:
     recipe, launch, begun = run.recipe, run.launch, run.begun
     complete = {**others.environment(), **run.environ, **launch.env}
     start = runs.Start(

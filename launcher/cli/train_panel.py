@@ -12,6 +12,7 @@ from launcher.cli.console import next_commands, plain, say, typed
 from launcher.cli.outlook import Outlook
 from launcher.launch import Launch
 from launcher.recipe import Recipe
+from launcher.supervise import OVER_BUDGET
 
 # Exit codes of a run that a person, a cloud or a lost connection ended.
 _ASKED = {128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
@@ -33,6 +34,10 @@ def report_end(recipe: Recipe, launch: Launch, code: int) -> None:
     folder = launch.folder
     if code == 0:
         say(f"done: the model is in {launch.resolved['output_dir']}", fg="green", bold=True)
+        return
+    if code == OVER_BUDGET:
+        say("stopped: its hours are over; the last checkpoint is whole", fg="yellow", bold=True)
+        next_commands(f"axr train --resume {typed(str(folder.root))}")
         return
     how = f"stopped by signal {code - 128}" if code > 128 else f"failed with exit code {code}"
     say(f"the training {how}; all that it said is in {folder.log}", fg="red", bold=True)

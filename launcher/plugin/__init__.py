@@ -18,9 +18,9 @@ from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from launcher.plugin.metrics import MetricsRecorder
 from launcher.plugin.stop import Stop
+from launcher.supervise import STOP_AT
 
 RUN_DIR = "AXR_RUN_DIR"
-STOP_AT = "AXR_STOP_AT"  # Unix seconds: the budget is spent
 METRICS_FILE = "metrics.jsonl"
 
 
