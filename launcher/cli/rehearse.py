@@ -174,7 +174,8 @@ def _told(rehearsal: Rehearsal, report: Report, options: Options) -> int:
     if bad:
         next_commands(f"axr rehearse {' '.join(words)}")
     else:
-        next_commands(f"axr train {' '.join(words)}")
+        given = " ".join(words)
+        next_commands(f"axr doctor {given}  # on the rented machine", f"axr train {given}")
     return int(bad)
 
 
