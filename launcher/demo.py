@@ -20,7 +20,8 @@ from typing import Any
 from launcher.diagnostics import LauncherError
 from launcher.evaluate import Answer, base_and_tuned
 from launcher.recipe import pack_folder
-from launcher.runs import RunFolder, read_metrics, write_json
+from launcher.runs import read_metrics, write_json
+from launcher.runs.folder import RunFolder
 
 RECIPE = "smollm2-dpo"
 MAX_NEW_TOKENS = 96

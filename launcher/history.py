@@ -12,7 +12,7 @@ from typing import Any
 
 from launcher import runs, source
 from launcher.progress import Progress, measured
-from launcher.runs import RunFolder
+from launcher.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)

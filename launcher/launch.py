@@ -15,7 +15,7 @@ from launcher.cpu import Change
 from launcher.node import Machine
 from launcher.recipe import Recipe, located
 from launcher.rules.batch import accumulation_steps, micro_batch, overridden, replicas
-from launcher.runs import RunFolder
+from launcher.runs.folder import RunFolder
 
 PATIENCE = 7200  # seconds
 PLUGIN = "launcher.plugin.RunPlugin"

@@ -17,7 +17,7 @@ from launcher.checkpoints import Checkpoint, checkpoints
 from launcher.dataset.digest import digests
 from launcher.diagnostics import Code, Diagnostic, LauncherError, Severity
 from launcher.recipe import Recipe
-from launcher.runs import RunFolder
+from launcher.runs.folder import RunFolder
 
 CHANGED = Code(
     "L301",

@@ -21,7 +21,7 @@ from launcher import source
 from launcher.launch import PLUGIN, Launch, build, script
 from launcher.node import Machine
 from launcher.recipe import BLOCK, Recipe
-from launcher.runs import RunFolder
+from launcher.runs.folder import RunFolder
 
 GOLDEN = Path(__file__).parent / "golden" / "launch"
 VOLUME = Path("/workspace")

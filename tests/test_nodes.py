@@ -16,8 +16,8 @@ from typing import IO, Any
 import pytest
 from test_resumed import Training, command, losses
 
-from launcher.runs import RunFolder
-from launcher.supervise import descendants
+from launcher.runs.folder import RunFolder
+from launcher.supervise.processes import descendants
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 

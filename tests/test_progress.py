@@ -10,7 +10,7 @@ import pytest
 from conftest import Axr
 
 from launcher import history, progress, recipe, runs
-from launcher.runs import RunFolder, Start
+from launcher.runs.folder import RunFolder, Start
 
 
 def record(step: int, time: float, **more: Any) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from launcher.rehearse.follow import environment
 from launcher.rehearse.outcome import losses
 from launcher.rehearse.overrides import Length
 from launcher.rehearse.rehearsal import Rehearsal, Report
-from launcher.runs import RunFolder
-from launcher.supervise import descendants
+from launcher.runs.folder import RunFolder
+from launcher.supervise.processes import descendants
 
 # Some of what torch and transformers import warns.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]

@@ -17,7 +17,8 @@ from conftest import Axr
 
 from launcher import runs
 from launcher.diagnostics import LauncherError
-from launcher.runs import RunFolder, Start
+from launcher.runs import Start
+from launcher.runs.folder import RunFolder, run_name, runs_root
 
 TOKEN = "hf_" + "q1W2" * 8
 PATHS = [name for name, member in vars(RunFolder).items() if isinstance(member, property)]
@@ -64,11 +65,11 @@ def test_what_a_second_node_writes_is_its_own_and_the_model_is_that_of_all() -> 
 def test_runs_live_where_axr_runs_says_or_on_the_volume(
     environ: dict[str, str], volume: Path | None, root: Path
 ) -> None:
-    assert runs.runs_root(environ, volume) == root
+    assert runs_root(environ, volume) == root
 
 
 def test_names_say_what_and_when_and_are_never_the_same() -> None:
-    names = [runs.run_name("qwen25-dpo") for _ in range(10)]
+    names = [run_name("qwen25-dpo") for _ in range(10)]
     assert all(re.fullmatch(r"qwen25-dpo-20\d{6}-\d{6}-[a-z]{4}", name) for name in names)
     assert len(set(names)) == 10
     assert runs.now().endswith("+00:00")
@@ -176,7 +177,8 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from launcher import runs
-with runs.held(runs.RunFolder(Path(sys.argv[1]))):
+from launcher.runs.folder import RunFolder
+with runs.held(RunFolder(Path(sys.argv[1]))):
     print("held", flush=True)
     time.sleep(600)
 """

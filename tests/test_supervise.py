@@ -26,10 +26,11 @@ DRIVER = """
 import os, sys
 from pathlib import Path
 from launcher import supervise
+from launcher.supervise import processes
 from launcher.diagnostics import LauncherError
 from launcher.launch import Launch
-from launcher.runs import RunFolder
-supervise.SAVING_SECONDS, supervise.ENDING_SECONDS = float(sys.argv[1]), 1.0
+from launcher.runs.folder import RunFolder
+supervise.SAVING_SECONDS, processes.ENDING_SECONDS = float(sys.argv[1]), 1.0
 launch = Launch("test", tuple(sys.argv[3:]), {}, {}, (), 1, RunFolder(Path(sys.argv[2])))
 say = lambda text: print("axr:", text, file=sys.stderr, flush=True)
 try:

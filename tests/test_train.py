@@ -25,8 +25,8 @@ from tiny import (
 )
 
 from launcher.checkpoints import checkpoints
-from launcher.runs import RunFolder
-from launcher.supervise import descendants
+from launcher.runs.folder import RunFolder
+from launcher.supervise.processes import descendants
 
 # Some of what torch and axolotl import warns.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -43,7 +43,7 @@ from launcher import recipe, runs, supervise
 from launcher.cli.ground import accelerate
 from launcher.launch import build
 from launcher.node import Machine
-from launcher.runs import RunFolder
+from launcher.runs.folder import RunFolder
 found = recipe.load(Path(sys.argv[1]))
 folder = RunFolder(Path(sys.argv[2]))
 machine = Machine(2, on_cpu=True, threads=1)

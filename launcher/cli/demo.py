@@ -13,7 +13,7 @@ import click
 
 from launcher import demo as demos
 from launcher.cli.console import next_commands, typed
-from launcher.cli.train import run_recipe
+from launcher.cli.start import run_recipe
 
 SHOWN = 3
 

@@ -14,7 +14,7 @@ import click
 from launcher import cluster as clusters
 from launcher import launch as launching
 from launcher import node as nodes
-from launcher import preflight, runs
+from launcher import preflight
 from launcher import recipe as recipes
 from launcher.cli import ground
 from launcher.cli.console import in_colour, next_commands, plain, show, show_problems, typed
@@ -28,7 +28,7 @@ from launcher.node import Machine, Node
 from launcher.node.record import to_data
 from launcher.recipe import Recipe
 from launcher.redact import redact, secret_values
-from launcher.runs import RunFolder
+from launcher.runs.folder import RunFolder, run_name, runs_root
 from launcher.survey import Facts
 from launcher.validate import validate
 
@@ -121,14 +121,14 @@ def _need(
     machine = Machine(cluster.nodes, True, node.cpus, node.volume, cluster)
     if here:
         machine = ground.of_gpus(count, node, cluster)
-    root = runs.runs_root(environ, node.volume)
+    root = runs_root(environ, node.volume)
     if recipe is None:
         own = launching.environment(machine, RunFolder(root / "x"), environ)
         both = {**environ, **own}
         need = Need(processes=machine.here, on_cpu=not here, nodes=cluster.nodes, environ=both)
         return replace(need, asked=asked.gpus or 0), places_of(both, str(root)), []
     view, lines = _outlook(recipe, machine, node, environ)
-    folder = RunFolder(root / runs.run_name(recipe.name))
+    folder = RunFolder(root / run_name(recipe.name))
     launch = launching.build(recipe, machine, folder, environ, spread=view.changes)
     need = need_of(recipe, launch, machine, environ, view.forecast)
     need = replace(need, asked=asked.gpus or 0)

@@ -27,7 +27,7 @@ from launcher.plan.memory import Verdict
 from launcher.plan.prices import Price, prices
 from launcher.recipe import BLOCK, Recipe
 from launcher.rules.batch import whole
-from launcher.runs import runs_root
+from launcher.runs.folder import runs_root
 from launcher.validate import validate
 
 SHOWN = 4  # savings that are listed

@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher import supervise
 from launcher.children import alone
 from launcher.diagnostics import LauncherError
 from launcher.redact import is_secret_name, is_secret_value, redact
 from launcher.rehearse import events
 from launcher.rehearse.rehearsal import EVENTS, Rehearsal, Report, report
 from launcher.rules.security import foreign_modules
+from launcher.supervise import processes
+from launcher.supervise.signals import received_signals
 
 # Letters of a folder for temporary files: the datasets library puts a socket into it, by a name of
 # some 30 letters, and a socket's path has 107 at most.
@@ -42,9 +43,9 @@ def run(rehearsal: Rehearsal, environ: Mapping[str, str], tell: Tell) -> Report:
     Raises ``LauncherError`` where the child does not even begin, or the disk is full.
     """
     started = time.monotonic()
-    supervise.become_subreaper()
+    processes.become_subreaper()
     known: list[dict[str, Any]] = []
-    with supervise.received_signals() as received:
+    with received_signals() as received:
         with rehearsal.log.open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "launcher.rehearse.child", str(rehearsal.folder)],
@@ -66,7 +67,7 @@ def run(rehearsal: Rehearsal, environ: Mapping[str, str], tell: Tell) -> Report:
                     break
                 time.sleep(0.05)
         finally:
-            supervise.end_all(lambda text: tell({"remark": text}))
+            processes.end_all(lambda text: tell({"remark": text}))
     signals = received.signals
     if process.returncode and not signals:
         judge_end(rehearsal, known, process.returncode)

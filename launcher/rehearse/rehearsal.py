@@ -23,7 +23,7 @@ from launcher.rehearse.overrides import Length, Standing
 from launcher.rehearse.remarks import Remark, collect
 from launcher.rehearse.task import AGAIN, FIRST, Task
 from launcher.rules.batch import whole
-from launcher.runs import RunFolder
+from launcher.runs.folder import RunFolder
 from launcher.standin.tokenizer import VOCABULARY
 
 ROWS = 64  # of each entry of the data

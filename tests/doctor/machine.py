@@ -21,7 +21,7 @@ from launcher.node import Machine
 from launcher.node.record import from_data
 from launcher.node.stack import Package
 from launcher.recipe import Recipe
-from launcher.runs import RunFolder
+from launcher.runs.folder import RunFolder
 from launcher.survey import Facts
 
 MACHINES = Path(__file__).parent / "machines"

@@ -16,7 +16,7 @@ from launcher.node.child import ask
 from launcher.node.host import _cgroup, _xids, host
 from launcher.node.network import head
 from launcher.node.stack import Package, stack
-from launcher.supervise import descendants
+from launcher.supervise.processes import descendants
 
 CODE = {
     "well": "import torch\n",

@@ -1,4 +1,4 @@
-"""The run folder: every path in it, and what is written there before, during and after a run."""
+"""What is written into a run folder before, during and after a run, and read from it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import yaml
 
 from launcher.diagnostics import LauncherError
 from launcher.redact import redact, redact_env
+from launcher.runs.folder import RunFolder
 
 # Distributions whose version decides how a run goes.
 STACK = (
@@ -44,106 +45,6 @@ _KEPT = re.compile(
 )
 
 LOG_END = 256 * 2**10  # bytes: the last words of eight ranks, and more
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Every path of a run. Of several nodes each but the first (``node`` 0) keeps what is its own
-    in a folder of its own.
-    """
-
-    root: Path
-    node: int = 0
-
-    @property
-    def own(self) -> Path:
-        """What this node writes."""
-        return self.root / "nodes" / str(self.node) if self.node else self.root
-
-    @property
-    def resolved(self) -> Path:
-        """The config that axolotl gets."""
-        return self.own / "resolved.yaml"
-
-    @property
-    def recipe(self) -> Path:
-        """The recipe as it was written, comments and all."""
-        return self.own / "recipe.yaml"
-
-    @property
-    def command(self) -> Path:
-        """A shell script that starts the same training again."""
-        return self.own / "command.sh"
-
-    @property
-    def environment(self) -> Path:
-        """What of the environment can change a run, secrets hidden."""
-        return self.own / "environment.json"
-
-    @property
-    def versions(self) -> Path:
-        """Versions of Python and of the stack."""
-        return self.own / "versions.json"
-
-    @property
-    def status(self) -> Path:
-        """State, process, times, exit code."""
-        return self.own / "status.json"
-
-    @property
-    def data(self) -> Path:
-        """Digests of the local files that are trained on."""
-        return self.own / "data.json"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the launcher that writes this folder."""
-        return self.own / "lock"
-
-    @property
-    def ranks(self) -> Path:
-        """One empty file for each rank that trains, named by its process id."""
-        return self.own / "ranks"
-
-    @property
-    def stopped(self) -> Path:
-        """Why and at which step the training ended early, its checkpoint whole."""
-        return self.own / "stopped.json"
-
-    @property
-    def log(self) -> Path:
-        """All that the training printed, secrets hidden."""
-        return self.own / "train.log"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON object for each record of the trainer; written by the plugin."""
-        return self.own / "metrics.jsonl"
-
-    @property
-    def model(self) -> Path:
-        """The result, and the checkpoints."""
-        return self.root / "model"
-
-    @property
-    def prepared(self) -> Path:
-        """The tokenized data. In the run folder, so that no run reads what another prepared from
-        other data.
-        """
-        return self.root / "prepared"
-
-
-def runs_root(environ: Mapping[str, str], volume: Path | None) -> Path:
-    """Return where runs live: AXR_RUNS, or on the mounted volume, or ./runs."""
-    if environ.get("AXR_RUNS"):
-        return Path(environ["AXR_RUNS"]).expanduser()
-    return volume / "runs" if volume else Path("runs")
-
-
-def run_name(recipe: str) -> str:
-    """Return a new name: ``qwen25-dpo-20261122-185502-kqzt``, UTC."""
-    letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
-    return f"{recipe}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{letters}"
 
 
 def now() -> str:
