@@ -27,14 +27,17 @@ import os, sys
 from pathlib import Path
 from launcher import supervise
 from launcher.supervise import processes
+from launcher.cli.watching import Watching
 from launcher.diagnostics import LauncherError
 from launcher.launch import Launch
 from launcher.runs.folder import RunFolder
 supervise.SAVING_SECONDS, processes.ENDING_SECONDS = float(sys.argv[1]), 1.0
 launch = Launch("test", tuple(sys.argv[3:]), {}, {}, (), 1, RunFolder(Path(sys.argv[2])))
 say = lambda text: print("axr:", text, file=sys.stderr, flush=True)
+view = Watching(launch.folder)
+view.say = say
 try:
-    sys.exit(supervise.execute(launch, dict(os.environ), show=say))
+    sys.exit(supervise.execute(launch, dict(os.environ), view=view))
 except LauncherError as problem:
     sys.exit(f"{problem.message}; {problem.hint}")
 """

@@ -44,6 +44,7 @@ from launcher.cli.ground import accelerate
 from launcher.launch import build
 from launcher.node import Machine
 from launcher.runs.folder import RunFolder
+from launcher.supervise.output import Plain
 found = recipe.load(Path(sys.argv[1]))
 folder = RunFolder(Path(sys.argv[2]))
 machine = Machine(2, on_cpu=True, threads=1)
@@ -51,7 +52,7 @@ launch = build(found, machine, folder, os.environ, accelerate=accelerate())
 env = {**os.environ, **launch.env}
 with runs.held(folder):
     runs.create(folder, runs.Start("", launch.resolved, "", env))
-    sys.exit(supervise.execute(launch, env, show=print))
+    sys.exit(supervise.execute(launch, env, view=Plain(print)))
 """
 
 

@@ -21,6 +21,7 @@ from launcher.cli.console import say, show_problems
 from launcher.cli.ground import Options
 from launcher.cli.outlook import Outlook, outlook
 from launcher.cli.together import Together, facts, together
+from launcher.cli.watching import Watching
 from launcher.dataset.digest import digests
 from launcher.diagnostics import Diagnostic, has_errors
 from launcher.launch import Launch
@@ -144,7 +145,7 @@ def _run(run: Prepared, others: Together) -> int:
     code = supervise.execute(
         launch,
         complete,
-        show=lambda text: say(text, fg="yellow", bold=True),
+        view=Watching(launch.folder),
         trouble=others.trouble,
     )
     others.words = f"its training ended with exit code {code}" if code else ""

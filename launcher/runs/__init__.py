@@ -7,8 +7,6 @@ import errno
 import json
 import os
 import re
-import secrets
-import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone

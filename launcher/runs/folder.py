@@ -75,6 +75,31 @@ class RunFolder:
         return self.own / "stopped.json"
 
     @property
+    def plan(self) -> Path:
+        """What was forecast before the start, and the price of an hour."""
+        return self.own / "plan.json"
+
+    @property
+    def origins(self) -> Path:
+        """Where each value of the config comes from."""
+        return self.own / "origins.json"
+
+    @property
+    def progress(self) -> Path:
+        """Phase, step and time of the training, rewritten as it goes; written by the plugin."""
+        return self.own / "progress.json"
+
+    @property
+    def stacks(self) -> Path:
+        """What every rank was doing when the run made no step."""
+        return self.own / "stacks.txt"
+
+    @property
+    def failure(self) -> Path:
+        """The last lines of the rank that failed first."""
+        return self.own / "failure.log"
+
+    @property
     def log(self) -> Path:
         """All that the training printed, secrets hidden."""
         return self.own / "train.log"

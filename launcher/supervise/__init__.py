@@ -5,25 +5,21 @@ behind.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
-import re
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from launcher import progress, runs
+from launcher import runs
 from launcher.diagnostics import LauncherError
 from launcher.launch import Launch
 from launcher.redact import secret_values
 from launcher.runs.folder import RunFolder
 from launcher.supervise import processes
-from launcher.supervise.output import tee
+from launcher.supervise.output import View, tee
 from launcher.supervise.signals import Received, received_signals
 
 SAVING_SECONDS = 120.0  # a step, and a checkpoint: 16 GB onto a network volume take about a minute
@@ -36,14 +32,14 @@ def execute(
     launch: Launch,
     environ: Mapping[str, str],
     *,
-    show: Callable[[str], None],
+    view: View,
     trouble: Callable[[], str] = str,
 ) -> int:
     """Run to the end and return the exit code: the trainer's own, 128 + the signal that stopped us,
     or 1 where another node is in ``trouble``, which no training survives.
 
-    ``environ`` is the whole environment of the child; its secrets are hidden in the log. ``show``
-    gets what the launcher has to say meanwhile. Raises ``LauncherError`` if the program cannot be
+    ``environ`` is the whole environment of the child; its secrets are hidden in the log and from
+    ``view``, which is told of all that happens. Raises ``LauncherError`` if the program cannot be
     started.
     """
     processes.become_subreaper()
@@ -53,22 +49,21 @@ def execute(
         _note(launch.folder, state="running", pid=process.pid, started=runs.now())
         copying = threading.Thread(
             target=tee,
-            args=(process.stdout, launch.folder.log, secret_values(environ)),
+            args=(process.stdout, launch.folder.log, secret_values(environ), view.output),
             daemon=True,
         )
         copying.start()
         try:
-            told = _measurement(launch.folder, show)
             while process.poll() is None and not received.signals and not trouble():
-                told()
+                view.tick()
                 time.sleep(0.1)
             lost = "" if received.signals else _lost(process, trouble)
             if lost:
-                show(f"{lost}; this node ends, too")
+                view.say(f"{lost}; this node ends, too")
             if received.signals:
-                _stop(process, received, launch.folder, show)
+                _stop(process, received, launch.folder, view.say)
         finally:
-            processes.end_all(show)
+            processes.end_all(view.say)
         ended = _ended(received, launch.folder, process.returncode, lost)
         copying.join(timeout=processes.ENDING_SECONDS)
     minutes = round((time.monotonic() - started) / 60, 2)
@@ -104,25 +99,6 @@ def _lost(process: subprocess.Popen[bytes], trouble: Callable[[], str]) -> str:
     while process.poll() and not trouble() and time.monotonic() < deadline:
         time.sleep(0.1)
     return trouble()
-
-
-def _measurement(folder: RunFolder, show: Callable[[str], None]) -> Callable[[], None]:
-    """Return what tells, once, how long the run will really take: asked often, it looks at the
-    records when they have grown.
-    """
-    seen, done = 0, False
-
-    def tell() -> None:
-        nonlocal seen, done
-        size = folder.metrics.stat().st_size if not done and folder.metrics.exists() else seen
-        if size == seen:
-            return
-        seen = size
-        if found := progress.measured(runs.read_metrics(folder)):
-            show(progress.sentence(found))
-            done = True
-
-    return tell
 
 
 def _start(launch: Launch, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -6,16 +6,53 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from launcher.redact import redact
 
 
-def tee(stream: IO[bytes], log: Path, secrets: tuple[str, ...]) -> None:
-    """Copy the child's output to ours and to the log, line by line or by carriage return, secrets
-    hidden in both. Reads to the end whatever becomes of the copies: a child that nobody reads
+class View(Protocol):
+    """What shows a run while it goes on."""
+
+    def say(self, text: str) -> None:
+        """Show what the launcher has to say."""
+
+    def output(self, text: str) -> None:
+        """Take a piece of what the training printed: a line, or a progress bar up to its carriage
+        return. Called from a thread of its own.
+        """
+
+    def tick(self) -> None:
+        """Look at the run: called some ten times a second."""
+
+
+class Plain:
+    """Shows all that a training prints, as it comes, on stdout."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        """Let ``say`` show what the launcher has to say."""
+        self.say = say
+
+    def output(self, text: str) -> None:
+        """Write to stdout at once. Where nobody reads it any more (``| head``) it leads nowhere
+        from then on.
+        """
+        try:
+            print(text, end="", flush=True)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def tick(self) -> None:
+        """Nothing moves."""
+
+
+def tee(
+    stream: IO[bytes], log: Path, secrets: tuple[str, ...], show: Callable[[str], None]
+) -> None:
+    """Copy the child's output to ``show`` and to the log, line by line or by carriage return,
+    secrets hidden in both. Reads to the end whatever becomes of the copies: a child that nobody reads
     stands still.
     """
     kept: IO[bytes] | None = None
@@ -24,26 +61,16 @@ def tee(stream: IO[bytes], log: Path, secrets: tuple[str, ...]) -> None:
             # unbuffered: what a full disk refuses must not be tried again when the file is closed
             kept = stack.enter_context(log.open("ab", buffering=0))
         except OSError as problem:
-            _print(f"axr: cannot write {log}: {problem.strerror}\n")
+            show(f"axr: cannot write {log}: {problem.strerror}\n")
         for text in _pieces(stream):
             hidden = redact(text, secrets)
-            _print(hidden)
+            show(hidden)
             try:
                 if kept:
                     kept.write(hidden.encode())
             except OSError as problem:
                 kept = None
-                _print(f"axr: {log} ends here: {problem.strerror}\n")
-
-
-def _print(text: str) -> None:
-    """Write to stdout at once. Where nobody reads it any more (``| head``) it leads nowhere from
-    then on.
-    """
-    try:
-        print(text, end="", flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                show(f"axr: {log} ends here: {problem.strerror}\n")
 
 
 def _pieces(stream: IO[bytes]) -> Iterator[str]:
