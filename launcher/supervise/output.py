@@ -52,8 +52,8 @@ def tee(
     stream: IO[bytes], log: Path, secrets: tuple[str, ...], show: Callable[[str], None]
 ) -> None:
     """Copy the child's output to ``show`` and to the log, line by line or by carriage return,
-    secrets hidden in both. Reads to the end whatever becomes of the copies: a child that nobody reads
-    stands still.
+    secrets hidden in both. Reads to the end whatever becomes of the copies: a child that nobody
+    reads stands still.
     """
     kept: IO[bytes] | None = None
     with stream, contextlib.ExitStack() as stack:
