@@ -56,6 +56,7 @@ ORDER = (
     "preflight",
     "doctor",
     "progress",
+    "budget",
     "history",
     "launch",
     "resume",
@@ -89,7 +90,7 @@ axr rehearse [OPTIONS] NAME [KEY=VALUE]... --ranks --steps --keep --trust --json
 axr doctor [OPTIONS] [NAME] [KEY=VALUE]... --gpus --nodes --node-rank --head --offline --timeout \
 --json
 axr train [OPTIONS] NAME|RUN [KEY=VALUE]... --resume --gpus --nodes --node-rank \
---head --max-hours --cpu --dry-run --skip-doctor --trust
+--head --max-hours --max-cost --price --on-finish --cpu --dry-run --skip-doctor --trust
 axr demo [OPTIONS]
 """
 

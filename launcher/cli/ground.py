@@ -34,6 +34,8 @@ class Options:
     node_rank: int | None = None
     head: str | None = None
     max_hours: float | None = None
+    max_cost: float | None = None
+    price: tuple[str, ...] = ()
 
 
 def environment(dotenv: Path) -> dict[str, str]:

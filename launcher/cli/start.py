@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from launcher.cli import train_panel as panel
 from launcher.cli.console import say, show_problems
 from launcher.cli.ground import Options
 from launcher.cli.outlook import Outlook, outlook
+from launcher.cli.spending import Spending, spending
 from launcher.cli.together import Together, facts, together
 from launcher.cli.watching import Watching
 from launcher.dataset.digest import digests
@@ -31,10 +31,6 @@ from launcher.recipe import Recipe
 from launcher.resume import Begun
 from launcher.runs.folder import RunFolder, run_name, runs_root
 from launcher.validate import validate
-
-# A step, a checkpoint and the final save come after the stop: assumed to take three minutes, and of
-# few hours a tenth.
-RESERVE, SHARE = 180.0, 0.1  # seconds, and a part of the whole
 
 
 def run_recipe(
@@ -55,6 +51,7 @@ def run_recipe(
     machine = ground.machine(recipe, node, how, cluster)
     obstacles = preflight.check(recipe, machine, node, environ, cpu_allowed=how.cpu)
     view = outlook(recipe, machine, node, environ) if not _stops(obstacles, how) else Outlook(None)
+    money = spending(recipe, machine, node, environ, how, begun)
     folder = begun.folder if begun else RunFolder(root / run_name(recipe.name))
     launch = launching.build(
         recipe, machine, folder, environ, accelerate=ground.accelerate(), spread=view.changes
@@ -66,6 +63,7 @@ def run_recipe(
         return 1, None
     if view.forecast:
         show_problems(plan_check(view.forecast), recipe.texts, to_stderr=True)
+    show_problems(money.problems(recipe, view.forecast), recipe.texts, to_stderr=True)
     if how.dry_run:
         place = f"{machine.processes} x GPU" if not machine.on_cpu else "the CPU"
         panel.describe(recipe, launch, place, view)
@@ -86,7 +84,9 @@ def run_recipe(
             recipe, machine, folder, environ, accelerate=ground.accelerate(), spread=view.changes
         )
         with runs.held(folder):
-            prepared = Prepared(recipe, launch, {**environ, **_until(how)}, node, view, begun)
+            prepared = Prepared(
+                recipe, launch, {**environ, **money.until()}, node, view, begun, money
+            )
             return _run(prepared, others), folder
 
 
@@ -100,6 +100,7 @@ class Prepared:
     node: Node
     view: Outlook
     begun: Begun | None
+    money: Spending
 
 
 def _recipe(name: str, overrides: tuple[str, ...]) -> Recipe:
@@ -116,14 +117,6 @@ def _stops(obstacles: list[Diagnostic], how: Options) -> bool:
     )
 
 
-def _until(how: Options) -> dict[str, str]:
-    """Return when the training is to stop, for the plugin in it, as Unix seconds."""
-    if how.max_hours is None:
-        return {}
-    whole = how.max_hours * 3600
-    return {supervise.STOP_AT: f"{time.time() + whole - min(RESERVE, SHARE * whole):.0f}"}
-
-
 def _run(run: Prepared, others: Together) -> int:
     recipe, launch, begun = run.recipe, run.launch, run.begun
     complete = {**others.environment(), **run.environ, **launch.env}
@@ -137,6 +130,7 @@ def _run(run: Prepared, others: Together) -> int:
         overrides=[text for text in recipe.overrides if not text.startswith(resuming.KEY)],
         data={} if begun else digests(recipe),
         step=begun.step if begun else None,
+        plan=run.money.facts(run.view.forecast),
     )
     runs.create(launch.folder, start)
     panel.describe(recipe, launch, str(run.node), run.view)

@@ -42,6 +42,7 @@ _KEPT = re.compile(
     r"|NCCL|NVIDIA|OMP|PYTHON\w*|PYTORCH|SLURM|TOKENIZERS|TORCH\w*|TRANSFORMERS|TRITON|WANDB)(_|$)"
 )
 
+MAX_STATUS = 2**20  # bytes of status.json that are read
 LOG_END = 256 * 2**10  # bytes: the last words of eight ranks, and more
 
 
@@ -53,7 +54,8 @@ def now() -> str:
 @dataclass(frozen=True)
 class Start:
     """What is known of a run before it starts. ``machine``: in words; ``overrides``: as they were
-    typed; ``data``: digests by file; ``step``: of the checkpoint that it goes on from.
+    typed; ``data``: digests by file; ``step``: of the checkpoint that it goes on from;
+    ``plan``: forecast and price.
     """
 
     recipe: str
@@ -65,6 +67,7 @@ class Start:
     overrides: Sequence[str] = ()
     data: Mapping[str, str] = field(default_factory=dict)
     step: int | None = None
+    plan: Mapping[str, Any] = field(default_factory=dict)
 
 
 def create(folder: RunFolder, start: Start) -> None:
@@ -93,6 +96,7 @@ def create(folder: RunFolder, start: Start) -> None:
         write(folder.resolved, dump(start.resolved))
         write(folder.command, start.command)
         folder.command.chmod(0o755)
+        write_json(folder.plan, start.plan)
         write_json(folder.environment, dict(sorted(redact_env(kept).items())))
         write_json(folder.versions, versions())
         update_status(folder, **status)
