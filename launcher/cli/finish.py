@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher import runs
+from launcher.cli import Terminated
 from launcher.cli.console import say
+from launcher.diagnostics import LauncherError
 from launcher.files import read_mapping
 from launcher.runs.folder import RunFolder
 
-CTRL_C = 128 + signal.SIGINT
+CTRL_C, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 @dataclass
@@ -37,8 +39,11 @@ def finishing(command: str | None) -> Iterator[End]:
     end = End()
     try:
         yield end
-    except KeyboardInterrupt:
-        end.code = CTRL_C
+    except KeyboardInterrupt as problem:
+        end.code = TERMINATED if isinstance(problem, Terminated) else CTRL_C
+        raise
+    except LauncherError as problem:
+        end.code = problem.exit_code
         raise
     finally:
         attended = end.folder is None and sys.stdin.isatty()
