@@ -17,6 +17,7 @@ from launcher.checkpoints import Checkpoint, checkpoints
 from launcher.dataset.digest import digests
 from launcher.diagnostics import Code, Diagnostic, LauncherError, Severity
 from launcher.recipe import Recipe
+from launcher.runs import read_mapping
 from launcher.runs.folder import RunFolder
 
 CHANGED = Code(
@@ -73,7 +74,7 @@ def begun(name: str | None, overrides: Sequence[str], root: Path) -> Begun:
     folder = _folder(name, root)
     file = folder.recipe if folder else recipes.find(name or "")
     folder = folder or _last(file.stem, root)
-    status, settings = _mapping(folder.status), source.read(folder.resolved).value
+    status, settings = read_mapping(folder.status), source.read(folder.resolved).value
     if not settings:
         raise LauncherError(f"{folder.resolved} cannot be read", exit_code=1)
     if status.get("state") == "done" and not overrides:
@@ -83,7 +84,7 @@ def begun(name: str | None, overrides: Sequence[str], root: Path) -> Begun:
     found = _load(file, folder, [*overrides, f"{KEY}={checkpoint.folder}"])
     processes = status.get("processes")
     size = processes if isinstance(processes, int) else 1
-    return Begun(folder, found, checkpoint.step, settings, size, _mapping(folder.data))
+    return Begun(folder, found, checkpoint.step, settings, size, read_mapping(folder.data))
 
 
 def recorded(name: str, overrides: Sequence[str]) -> Recipe | None:
@@ -96,7 +97,7 @@ def recorded(name: str, overrides: Sequence[str]) -> Recipe | None:
 
 def _load(file: Path, folder: RunFolder, overrides: Sequence[str]) -> Recipe:
     """Return the recipe in a file with what was given when the run was started, and what is now."""
-    kept = _mapping(folder.status).get("overrides")
+    kept = read_mapping(folder.status).get("overrides")
     before = map(str, kept if isinstance(kept, list) else [])
     return replace(recipes.load(file, [*before, *overrides]), name=_recipe_name(folder))
 
@@ -195,11 +196,3 @@ def _is_run(place: Path) -> bool:
 def _recipe_name(folder: RunFolder) -> str:
     found = _NAME.fullmatch(folder.root.name)
     return found[1] if found else folder.root.name
-
-
-def _mapping(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

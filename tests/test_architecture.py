@@ -57,6 +57,7 @@ ORDER = (
     "doctor",
     "progress",
     "history",
+    "outcome",
     "launch",
     "resume",
     "preview",

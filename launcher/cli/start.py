@@ -25,11 +25,14 @@ from launcher.cli.watching import Watching
 from launcher.dataset.digest import digests
 from launcher.diagnostics import Diagnostic, has_errors
 from launcher.launch import Launch
-from launcher.node import Node
+from launcher.node import Machine, Node
 from launcher.plan.check import check as plan_check
 from launcher.recipe import Recipe
 from launcher.resume import Begun
+from launcher.runs import git
 from launcher.runs.folder import RunFolder, run_name, runs_root
+from launcher.runs.machine import machine as hardware
+from launcher.runs.origins import origins
 from launcher.validate import validate
 
 # A step, a checkpoint and the final save come after the stop: assumed to take three minutes, and of
@@ -86,7 +89,8 @@ def run_recipe(
             recipe, machine, folder, environ, accelerate=ground.accelerate(), spread=view.changes
         )
         with runs.held(folder):
-            prepared = Prepared(recipe, launch, {**environ, **_until(how)}, node, view, begun)
+            until = {**environ, **_until(how)}
+            prepared = Prepared(recipe, launch, until, node, machine, view, begun)
             return _run(prepared, others), folder
 
 
@@ -98,6 +102,7 @@ class Prepared:
     launch: Launch
     environ: Mapping[str, str]
     node: Node
+    machine: Machine
     view: Outlook
     begun: Begun | None
 
@@ -127,6 +132,7 @@ def _until(how: Options) -> dict[str, str]:
 def _run(run: Prepared, others: Together) -> int:
     recipe, launch, begun = run.recipe, run.launch, run.begun
     complete = {**others.environment(), **run.environ, **launch.env}
+    typed = [text for text in recipe.overrides if not text.startswith(resuming.KEY)]
     start = runs.Start(
         recipe=recipe.texts[recipe.file],
         resolved=launch.resolved,
@@ -134,9 +140,17 @@ def _run(run: Prepared, others: Together) -> int:
         env=complete,
         machine=str(run.node),
         processes=launch.world_size,
-        overrides=[text for text in recipe.overrides if not text.startswith(resuming.KEY)],
+        overrides=typed,
         data={} if begun else digests(recipe),
         step=begun.step if begun else None,
+        origins=origins(
+            recipe,
+            launch.resolved,
+            {change.key: change.reason for change in launch.changes},
+            typed,
+        ),
+        hardware=hardware(run.node, 0 if run.machine.on_cpu else run.machine.here),
+        git=git.states(Path(recipe.file), run.environ),
     )
     runs.create(launch.folder, start)
     panel.describe(recipe, launch, str(run.node), run.view)
