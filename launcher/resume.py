@@ -91,8 +91,13 @@ def recorded(name: str, overrides: Sequence[str]) -> Recipe | None:
     """Return the recipe of the run in the folder of this name, as it was started; none where it is
     no run's folder.
     """
-    folder = RunFolder(Path(name))
-    return _load(folder.recipe, folder, overrides) if _is_run(folder.root) else None
+    folder = of(name)
+    return _load(folder.recipe, folder, overrides) if folder else None
+
+
+def of(name: str) -> RunFolder | None:
+    """Return the run in the folder of this name; none where it is no run's folder."""
+    return RunFolder(Path(name)) if name and _is_run(Path(name)) else None
 
 
 def _load(file: Path, folder: RunFolder, overrides: Sequence[str]) -> Recipe:
@@ -178,8 +183,11 @@ def _last(recipe: str, root: Path) -> RunFolder:
 
 
 def _newest(folder: RunFolder, settings: Mapping[str, Any]) -> Checkpoint:
-    """Return the newest whole checkpoint."""
+    """Return the newest whole checkpoint; from another working directory than the run was started
+    in, that of the folder.
+    """
     place = Path(str(settings.get("output_dir") or folder.model))
+    place = place if place.is_dir() else folder.model
     found = checkpoints(place)
     whole = next((one for one in found if not one.fault), None)
     if whole is None:

@@ -60,6 +60,7 @@ ORDER = (
     "outcome",
     "launch",
     "resume",
+    "repeat",
     "preview",
     "meeting",
     "supervise",

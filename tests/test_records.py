@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 import stand_in_nvml as nvml
 
-from launcher import outcome, runs, source
+from launcher import outcome, repeat, resume, runs, source
 from launcher import recipe as recipes
+from launcher.dataset.digest import digests
 from launcher.launch import build
 from launcher.node import Gpu, Machine, Node
-from launcher.runs import Start, git, starts
+from launcher.runs import Start, git, revisions, starts
 from launcher.runs.folder import RunFolder
 from launcher.runs.machine import machine
 from launcher.runs.origins import origins
@@ -251,3 +252,96 @@ def test_a_status_of_any_form_keeps_no_run_from_ending(
     found = outcome.ended(folder, "done", 0, 1.0)
     assert found["minutes"] == 1.0
     assert starts.begun(broken, runs.now(), None, None)[-1]["from_step"] == 0
+
+
+@pytest.fixture
+def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """A run that was started in the folder ``then`` with rows beside its recipe."""
+    then = tmp_path / "then"
+    then.mkdir()
+    monkeypatch.chdir(then)
+    (then / "rows.jsonl").write_text("{}\n")
+    folder = RunFolder(tmp_path / "runs" / "my-20261122-185502-kqzt")
+    create(folder, recipe=TEXT, data=digests(recipes.from_document(source.parse(TEXT, "my.yaml"))))
+    return folder
+
+
+def differences(folder: RunFolder, *overrides: str, **environ: str) -> list[tuple[str, str, str]]:
+    found = resume.recorded(str(folder.root), overrides)
+    assert found is not None
+    problems = repeat.check(folder, found, {**os.environ, **environ}, resumed=False)
+    return [(one.code, one.message, one.hint) for one in problems]
+
+
+def test_a_run_again_where_all_is_as_it_was(past: RunFolder) -> None:
+    assert differences(past) == []
+
+
+def test_other_rows_than_then_are_told(past: RunFolder) -> None:
+    Path("rows.jsonl").write_text("{}\n{}\n")
+    ((code, fact, _),) = differences(past)
+    assert (code, fact) == ("L311", '"rows.jsonl" has changed since the run')
+    Path("others.jsonl").write_text("{}\n")
+    assert differences(past, "datasets.0.path=others.jsonl") == []
+
+
+def test_from_another_folder_it_says_where_the_rows_are(
+    past: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ((code, fact, hint),) = differences(past)
+    assert (code, hint) == ("L312", f"cd {tmp_path}/then && axr train {past.root}")
+    assert fact == f'"rows.jsonl" is not here; the run was started in {tmp_path}/then'
+    (tmp_path / "then" / "rows.jsonl").unlink()
+    ((code, fact, hint),) = differences(past)
+    assert (code, hint) == ("L312", "name it: datasets.0.path=PATH")
+
+
+def test_other_versions_and_code_than_then_are_told(past: RunFolder, repository: Path) -> None:
+    versions = json.loads(past.versions.read_text())
+    runs.write_json(past.versions, versions | {"axolotl": "0.18.0", "flash-attn": "2.8.3"})
+    runs.write_json(past.git, {"recipe": git.state(repository, os.environ)})
+    (repository / "recipes" / "my.yaml").write_text("base_model: c/d\n")
+    told = {fact: hint for _, fact, hint in differences(past)}
+    assert told == {
+        f"axolotl is {versions['axolotl']} here, and was 0.18.0": "uv pip install axolotl==0.18.0",
+        "flash-attn is not installed here, and was 2.8.3": "uv pip install flash-attn==2.8.3",
+        f"the repository {repository} has other changes that are not committed than it had": "",
+    }
+    run_git(repository, "commit", "-q", "-a", "-m", "two")
+    assert any(" is at " in fact for _, fact, _ in differences(past))
+
+
+def cached(hub: Path, kind: str, name: str, commit: str) -> None:
+    ref = hub / f"{kind}--{name.replace('/', '--')}" / "refs" / "main"
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    ref.write_text(commit)
+
+
+def test_the_commits_that_were_used_are_kept_and_compared(past: RunFolder, tmp_path: Path) -> None:
+    environ = {"HF_HUB_CACHE": str(tmp_path / "hub")}
+    cached(tmp_path / "hub", "models", "a/b", "1" * 40)
+    cached(tmp_path / "hub", "datasets", "c/d", "2" * 40)
+    entries = [
+        {"path": "c/d"},
+        {"path": "e/f", "revision": "3" * 40},
+        {"path": "g/h"},  # never downloaded
+        {"path": "rows.jsonl"},
+        {"path": "s3://x/y"},
+        {"path": "../../etc"},
+        {"path": None},
+        "no entry",
+    ]
+    found = revisions.used({"base_model": "a/b", "datasets": entries}, environ)
+    assert found == {
+        "models": [{"name": "a/b", "revision": "main", "commit": "1" * 40}],
+        "datasets": [
+            {"name": "c/d", "revision": "main", "commit": "2" * 40},
+            {"name": "e/f", "revision": "3" * 40, "commit": "3" * 40},
+        ],
+    }
+    runs.write_json(past.revisions, found)
+    cached(tmp_path / "hub", "models", "a/b", "4" * 40)
+    assert differences(past, **environ) == [
+        ("L311", "main of a/b is 44444444 now, and was 11111111", f"revision_of_model={'1' * 40}")
+    ]

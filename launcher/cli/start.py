@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import click
 from launcher import cluster as clusters
 from launcher import launch as launching
 from launcher import node as nodes
-from launcher import preflight, runs, supervise
+from launcher import preflight, repeat, runs, supervise
 from launcher import recipe as recipes
 from launcher import resume as resuming
 from launcher.cli import ground
@@ -29,7 +30,7 @@ from launcher.node import Machine, Node
 from launcher.plan.check import check as plan_check
 from launcher.recipe import Recipe
 from launcher.resume import Begun
-from launcher.runs import git
+from launcher.runs import git, revisions
 from launcher.runs.folder import RunFolder, run_name, runs_root
 from launcher.runs.machine import machine as hardware
 from launcher.runs.origins import origins
@@ -51,7 +52,9 @@ def run_recipe(
     root = runs_root(environ, node.volume)
     begun = resuming.begun(name, overrides, root) if how.resume else None
     recipe = begun.recipe if begun else _recipe(name or "", overrides)
-    problems = validate(recipe)
+    past = begun.folder if begun else resuming.of(name or "")
+    changed = repeat.check(past, recipe, environ, resumed=bool(begun)) if past else []
+    problems = changed if has_errors(changed) else [*changed, *validate(recipe)]
     show_problems(problems, recipe.texts, to_stderr=True)
     if has_errors(problems):
         return 1, None
@@ -162,6 +165,15 @@ def _run(run: Prepared, others: Together) -> int:
         view=Watching(launch.folder),
         trouble=others.trouble,
     )
+    _keep_revisions(launch, complete)
     others.words = f"its training ended with exit code {code}" if code else ""
     panel.report_end(recipe, launch, code)
     return code
+
+
+def _keep_revisions(launch: Launch, environ: Mapping[str, str]) -> None:
+    """Write down which commits of model and data were used, now that they have been downloaded."""
+    found = revisions.used(launch.resolved, environ)
+    with contextlib.suppress(OSError):  # a disk that is full now changes no exit code
+        if found:
+            runs.write_json(launch.folder.revisions, found)
