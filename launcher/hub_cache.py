@@ -29,19 +29,36 @@ def find(
 
     ``models--org--name/refs/<revision>`` holds the commit whose snapshot has the file.
     """
-    if _leads_away(name) or _leads_away(revision):
-        return None
-    repository = folder(environ) / f"{kind}--{name.replace('/', '--')}"
-    commit = revision if _COMMIT.fullmatch(revision) else _commit(repository / "refs" / revision)
-    found = repository / "snapshots" / commit / file if commit else None
+    known = commit(kind, name, environ, revision=revision)
+    found = _repository(kind, name, environ) / "snapshots" / known / file if known else None
     return found if found and is_file(found) else None
+
+
+def commit(kind: str, name: str, environ: Mapping[str, str], *, revision: str = "main") -> str:
+    """Return the commit that a revision of a repository was when it was last asked for from here,
+    or that the revision is; nothing where neither is known.
+    """
+    if _leads_away(name) or _leads_away(revision):
+        return ""
+    if is_commit(revision):
+        return revision
+    return _commit(_repository(kind, name, environ) / "refs" / revision)
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a commit, which never moves."""
+    return bool(_COMMIT.fullmatch(revision))
+
+
+def _repository(kind: str, name: str, environ: Mapping[str, str]) -> Path:
+    return folder(environ) / f"{kind}--{name.replace('/', '--')}"
 
 
 def held(kind: str, name: str, environ: Mapping[str, str]) -> int:
     """Return the bytes of a repository's files that are here, of all its revisions."""
     if _leads_away(name):
         return 0
-    blobs = folder(environ) / f"{kind}--{name.replace('/', '--')}" / "blobs"
+    blobs = _repository(kind, name, environ) / "blobs"
     try:
         return sum(blob.stat().st_size for blob in blobs.iterdir() if blob.suffix != ".incomplete")
     except (OSError, ValueError):  # nothing, or no name of a folder

@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from launcher import budget, cpu, facts, hazards, preflight, resume, source
+from launcher import budget, cpu, facts, hazards, preflight, repeat, resume, source
 from launcher.diagnostics import Code
 from launcher.doctor.judge import SUBJECTS
 from launcher.plan import check as plan_check
@@ -34,6 +34,7 @@ _MODULES = (
     cpu,
     resume,
     budget,
+    repeat,
     rehearsal,
     *SUBJECTS,
 )

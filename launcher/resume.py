@@ -17,6 +17,7 @@ from launcher.checkpoints import Checkpoint, checkpoints
 from launcher.dataset.digest import digests
 from launcher.diagnostics import Code, Diagnostic, LauncherError, Severity
 from launcher.recipe import Recipe
+from launcher.runs import read_mapping
 from launcher.runs.folder import RunFolder
 
 CHANGED = Code(
@@ -73,7 +74,7 @@ def begun(name: str | None, overrides: Sequence[str], root: Path) -> Begun:
     folder = _folder(name, root)
     file = folder.recipe if folder else recipes.find(name or "")
     folder = folder or _last(file.stem, root)
-    status, settings = _mapping(folder.status), source.read(folder.resolved).value
+    status, settings = read_mapping(folder.status), source.read(folder.resolved).value
     if not settings:
         raise LauncherError(f"{folder.resolved} cannot be read", exit_code=1)
     if status.get("state") == "done" and not overrides:
@@ -83,20 +84,25 @@ def begun(name: str | None, overrides: Sequence[str], root: Path) -> Begun:
     found = _load(file, folder, [*overrides, f"{KEY}={checkpoint.folder}"])
     processes = status.get("processes")
     size = processes if isinstance(processes, int) else 1
-    return Begun(folder, found, checkpoint.step, settings, size, _mapping(folder.data))
+    return Begun(folder, found, checkpoint.step, settings, size, read_mapping(folder.data))
 
 
 def recorded(name: str, overrides: Sequence[str]) -> Recipe | None:
     """Return the recipe of the run in the folder of this name, as it was started; none where it is
     no run's folder.
     """
-    folder = RunFolder(Path(name))
-    return _load(folder.recipe, folder, overrides) if _is_run(folder.root) else None
+    folder = of(name)
+    return _load(folder.recipe, folder, overrides) if folder else None
+
+
+def of(name: str) -> RunFolder | None:
+    """Return the run in the folder of this name; none where it is no run's folder."""
+    return RunFolder(Path(name)) if name and _is_run(Path(name)) else None
 
 
 def _load(file: Path, folder: RunFolder, overrides: Sequence[str]) -> Recipe:
     """Return the recipe in a file with what was given when the run was started, and what is now."""
-    kept = _mapping(folder.status).get("overrides")
+    kept = read_mapping(folder.status).get("overrides")
     before = map(str, kept if isinstance(kept, list) else [])
     return replace(recipes.load(file, [*before, *overrides]), name=_recipe_name(folder))
 
@@ -177,8 +183,11 @@ def _last(recipe: str, root: Path) -> RunFolder:
 
 
 def _newest(folder: RunFolder, settings: Mapping[str, Any]) -> Checkpoint:
-    """Return the newest whole checkpoint."""
+    """Return the newest whole checkpoint; from another working directory than the run was started
+    in, that of the folder.
+    """
     place = Path(str(settings.get("output_dir") or folder.model))
+    place = place if place.is_dir() else folder.model
     found = checkpoints(place)
     whole = next((one for one in found if not one.fault), None)
     if whole is None:
@@ -195,11 +204,3 @@ def _is_run(place: Path) -> bool:
 def _recipe_name(folder: RunFolder) -> str:
     found = _NAME.fullmatch(folder.root.name)
     return found[1] if found else folder.root.name
-
-
-def _mapping(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -2,7 +2,7 @@
  *
  *   init CODE | init hang | init crash        instead of starting
  *   driver VERSION CUDA                       535.161.08 12020
- *   gpu NAME|UUID|total|free|major|minor|uncorrected|pending|failed|throttle|links|pid|used
+ *   gpu NAME|UUID|total|free|major|minor|uncorrected|pending|failed|throttle|links|pid|used|SERIAL
  *   slice NAME|UUID|total|free                of the GPU before it, by MIG
  *   lost                                      a GPU that does not answer any more
  *
@@ -16,7 +16,7 @@
 enum { OK = 0, INVALID = 2, UNSUPPORTED = 3, NOT_FOUND = 6, SMALL = 7, LOST = 15 };
 
 struct gpu {
-    char name[96], uuid[80];
+    char name[96], uuid[80], serial[32];
     long total, free_, major, minor, uncorrected, pending, failed, throttle, links, pid, used;
     int slice, lost;
     struct gpu *parent;
@@ -52,6 +52,7 @@ static void add(char *rest, int slice) {
     one->links = number(&rest, -1);
     one->pid = number(&rest, 0);
     one->used = number(&rest, 0);
+    word(&rest, one->serial, sizeof one->serial);
     one->slice = slice;
     if (slice) one->parent = parent;
     else parent = one;
@@ -121,6 +122,11 @@ int nvmlDeviceGetName(struct gpu *one, char *to, unsigned size) {
 int nvmlDeviceGetUUID(struct gpu *one, char *to, unsigned size) {
     snprintf(to, size, "%s", one->uuid);
     return OK;
+}
+
+int nvmlDeviceGetSerial(struct gpu *one, char *to, unsigned size) {
+    snprintf(to, size, "%s", one->serial);
+    return *one->serial ? OK : UNSUPPORTED;
 }
 
 int nvmlDeviceGetMemoryInfo(struct gpu *one, unsigned long long to[3]) {

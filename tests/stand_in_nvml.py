@@ -24,10 +24,12 @@ def described(*gpus: str, driver: str = "550.54.15 12040") -> str:
     return "".join([f"driver {driver}\n", *(f"gpu {gpu}\n" for gpu in gpus)])
 
 
-def a100(index: int = 0, **other: int) -> str:
+def a100(index: int = 0, **other: int | str) -> str:
     """Return an A100, at rest and sound, unless something else is said."""
-    values = {"total": 81920, "free": 81400, "major": 8, "minor": 0, "uncorrected": 0}
+    values: dict[str, int | str] = {"total": 81920, "free": 81400, "major": 8, "minor": 0}
+    values |= {"uncorrected": 0}
     values |= {"pending": 0, "failed": 0, "throttle": 0, "links": 12, "pid": 0, "used": 0}
+    values |= {"serial": f"132012300{index:04}"}
     return "|".join([A100, UUIDS[index], *map(str, (values | other).values())])
 
 

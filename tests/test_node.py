@@ -64,7 +64,9 @@ def test_what_a_card_says_of_itself(node: Probe) -> None:
     slow = 0x20 | 0x04 | 0x01  # hot; a limit of power that was set, and rest, are none of it
     hot = a100(1, uncorrected=2, pending=1, throttle=slow, links=0, free=10240, pid=7, used=71680)
     well, ill = node(described(a100(), hot)).gpus
-    assert well == Gpu(A100, 80.0, 0, UUIDS[0], 79.49, (8, 0), uncorrected=0, nvlinks=12, users=())
+    assert well == Gpu(
+        A100, 80.0, 0, UUIDS[0], 79.49, (8, 0), uncorrected=0, nvlinks=12, serial="1320123000000"
+    )
     assert ill == Gpu(
         A100,
         80.0,
@@ -77,6 +79,7 @@ def test_what_a_card_says_of_itself(node: Probe) -> None:
         remap="pending",
         throttled=("software thermal slowdown",),
         nvlinks=0,
+        serial="1320123000001",
     )
 
 

@@ -38,7 +38,7 @@ def make(folder: RunFolder, **changes: Any) -> None:
 def test_every_path_lies_in_the_folder_and_no_two_are_one() -> None:
     folder = RunFolder(Path("/w/runs/x"))
     places = [getattr(folder, name) for name in PATHS if name != "own"]
-    assert len(places) == len(set(places)) == 19
+    assert len(places) == len(set(places)) == 22
     assert {place.parent for place in places} == {folder.root}
     assert [field.name for field in fields(folder)] == ["root", "node"]
 

@@ -15,7 +15,6 @@ from launcher import runs
 from launcher.cli import Terminated
 from launcher.cli.console import say
 from launcher.diagnostics import LauncherError
-from launcher.files import read_mapping
 from launcher.runs.folder import RunFolder
 
 CTRL_C, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -68,23 +67,14 @@ def facts(end: End) -> dict[str, Any]:
     found: dict[str, Any] = {"state": "failed" if end.code else "done", "exit_code": end.code}
     if end.folder is None:
         return found
-    status = read_mapping(end.folder.status, runs.MAX_STATUS) or {}
-    cause = status.get("cause")
+    status = runs.read_mapping(end.folder.status)
+    cause, minutes = status.get("cause"), status.get("minutes")
     found |= {
         "run": end.folder.root.resolve(),
         "name": end.folder.root.name,
         "state": status.get("state", found["state"]),
         "cause": cause.get("fact") if isinstance(cause, dict) else cause,
-        "hours": round(status["minutes"] / 60, 3) if status.get("minutes") else None,
-        "usd": status.get("usd"),
-        **_last(end.folder),
+        "hours": round(minutes / 60, 3) if isinstance(minutes, int | float) else None,
+        **{name: status.get(name) for name in ("usd", "step", "loss", "eval_loss")},
     }
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _last(folder: RunFolder) -> dict[str, Any]:
-    """Return the last step and its loss."""
-    found: dict[str, Any] = {}
-    for record in runs.read_metrics(folder):
-        found |= {name: record[name] for name in ("step", "loss", "eval_loss") if name in record}
-    return found

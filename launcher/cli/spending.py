@@ -13,12 +13,10 @@ from launcher.budget import Budget, Rent
 from launcher.cli.ground import Options
 from launcher.cli.outlook import kind
 from launcher.diagnostics import Diagnostic
-from launcher.files import read_mapping
 from launcher.node import Machine, Node
 from launcher.plan.forecast import Forecast
 from launcher.recipe import Recipe
 from launcher.resume import Begun
-from launcher.rules.rule import number
 from launcher.supervise import STOP_AT
 
 
@@ -71,5 +69,4 @@ def spending(
 
 def _spent(begun: Begun | None) -> float:
     """Return the hours that earlier starts of a run took."""
-    status = read_mapping(begun.folder.status, runs.MAX_STATUS) if begun else None
-    return (number((status or {}).get("minutes")) or 0.0) / 60
+    return runs.minutes(begun.folder) / 60 if begun else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 from launcher import cluster as clusters
 from launcher import launch as launching
 from launcher import node as nodes
-from launcher import preflight, runs, supervise
+from launcher import preflight, repeat, runs, supervise
 from launcher import recipe as recipes
 from launcher import resume as resuming
 from launcher.cli import ground
@@ -25,11 +26,14 @@ from launcher.cli.watching import Watching
 from launcher.dataset.digest import digests
 from launcher.diagnostics import Diagnostic, has_errors
 from launcher.launch import Launch
-from launcher.node import Node
+from launcher.node import Machine, Node
 from launcher.plan.check import check as plan_check
 from launcher.recipe import Recipe
 from launcher.resume import Begun
+from launcher.runs import git, revisions
 from launcher.runs.folder import RunFolder, run_name, runs_root
+from launcher.runs.machine import machine as hardware
+from launcher.runs.origins import origins
 from launcher.validate import validate
 
 
@@ -44,7 +48,9 @@ def run_recipe(
     root = runs_root(environ, node.volume)
     begun = resuming.begun(name, overrides, root) if how.resume else None
     recipe = begun.recipe if begun else _recipe(name or "", overrides)
-    problems = validate(recipe)
+    past = begun.folder if begun else resuming.of(name or "")
+    changed = repeat.check(past, recipe, environ, resumed=bool(begun)) if past else []
+    problems = changed if has_errors(changed) else [*changed, *validate(recipe)]
     show_problems(problems, recipe.texts, to_stderr=True)
     if has_errors(problems):
         return 1, None
@@ -84,9 +90,8 @@ def run_recipe(
             recipe, machine, folder, environ, accelerate=ground.accelerate(), spread=view.changes
         )
         with runs.held(folder):
-            prepared = Prepared(
-                recipe, launch, {**environ, **money.until()}, node, view, begun, money
-            )
+            until = {**environ, **money.until()}
+            prepared = Prepared(recipe, launch, until, node, machine, view, begun, money)
             return _run(prepared, others), folder
 
 
@@ -98,6 +103,7 @@ class Prepared:
     launch: Launch
     environ: Mapping[str, str]
     node: Node
+    machine: Machine
     view: Outlook
     begun: Begun | None
     money: Spending
@@ -120,6 +126,7 @@ def _stops(obstacles: list[Diagnostic], how: Options) -> bool:
 def _run(run: Prepared, others: Together) -> int:
     recipe, launch, begun = run.recipe, run.launch, run.begun
     complete = {**others.environment(), **run.environ, **launch.env}
+    typed = [text for text in recipe.overrides if not text.startswith(resuming.KEY)]
     start = runs.Start(
         recipe=recipe.texts[recipe.file],
         resolved=launch.resolved,
@@ -127,10 +134,18 @@ def _run(run: Prepared, others: Together) -> int:
         env=complete,
         machine=str(run.node),
         processes=launch.world_size,
-        overrides=[text for text in recipe.overrides if not text.startswith(resuming.KEY)],
+        overrides=typed,
         data={} if begun else digests(recipe),
         step=begun.step if begun else None,
         plan=run.money.facts(run.view.forecast),
+        origins=origins(
+            recipe,
+            launch.resolved,
+            {change.key: change.reason for change in launch.changes},
+            typed,
+        ),
+        hardware=hardware(run.node, 0 if run.machine.on_cpu else run.machine.here),
+        git=git.states(Path(recipe.file), run.environ),
     )
     runs.create(launch.folder, start)
     panel.describe(recipe, launch, str(run.node), run.view)
@@ -142,6 +157,15 @@ def _run(run: Prepared, others: Together) -> int:
         view=Watching(launch.folder),
         trouble=others.trouble,
     )
+    _keep_revisions(launch, complete)
     others.words = f"its training ended with exit code {code}" if code else ""
     panel.report_end(recipe, launch, code)
     return code
+
+
+def _keep_revisions(launch: Launch, environ: Mapping[str, str]) -> None:
+    """Write down which commits of model and data were used, now that they have been downloaded."""
+    found = revisions.used(launch.resolved, environ)
+    with contextlib.suppress(OSError):  # a disk that is full now changes no exit code
+        if found:
+            runs.write_json(launch.folder.revisions, found)

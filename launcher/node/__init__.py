@@ -51,6 +51,7 @@ class Gpu:
     nvlinks: int | None = None
     mig: bool = False
     trouble: str = ""
+    serial: str = ""
 
 
 @dataclass(frozen=True)

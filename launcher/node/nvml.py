@@ -57,7 +57,7 @@ def _at(nvml: Any, index: int) -> Iterator[dict[str, Any]]:
             part = _or_none(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, slot)
             if part is not None:
                 whole = _gpu(nvml, handle, index)
-                kept = {key: whole[key] for key in ("capability", "uncorrected", "remap")}
+                kept = {key: whole[key] for key in ("serial", "capability", "uncorrected", "remap")}
                 yield {**_gpu(nvml, part, index), **kept, "mig": True}
     except nvml.NVMLError as problem:  # one that fell off the bus leaves the others
         yield {"index": index, "name": "", "memory_gib": 0.0, "trouble": str(problem)}
@@ -70,6 +70,7 @@ def _gpu(nvml: Any, handle: Any, index: int) -> dict[str, Any]:
         "index": index,
         "name": nvml.nvmlDeviceGetName(handle),
         "uuid": _or_none(nvml, nvml.nvmlDeviceGetUUID, handle) or "",
+        "serial": _or_none(nvml, nvml.nvmlDeviceGetSerial, handle) or "",
         "memory_gib": round(memory.total / GIB, 1) if memory else 0.0,
         "free_gib": round(memory.free / GIB, 2) if memory else None,
         "capability": list(capability) if capability else None,

@@ -16,8 +16,10 @@ from typing import Any
 
 import yaml
 
+from launcher import files
 from launcher.diagnostics import LauncherError
 from launcher.redact import redact, redact_env
+from launcher.runs import starts
 from launcher.runs.folder import RunFolder
 
 # Distributions whose version decides how a run goes.
@@ -42,7 +44,7 @@ _KEPT = re.compile(
     r"|NCCL|NVIDIA|OMP|PYTHON\w*|PYTORCH|SLURM|TOKENIZERS|TORCH\w*|TRANSFORMERS|TRITON|WANDB)(_|$)"
 )
 
-MAX_STATUS = 2**20  # bytes of status.json that are read
+LARGEST = 16 * 2**20  # bytes of a JSON file; a status has some kilobytes
 LOG_END = 256 * 2**10  # bytes: the last words of eight ranks, and more
 
 
@@ -54,8 +56,8 @@ def now() -> str:
 @dataclass(frozen=True)
 class Start:
     """What is known of a run before it starts. ``machine``: in words; ``overrides``: as they were
-    typed; ``data``: digests by file; ``step``: of the checkpoint that it goes on from;
-    ``plan``: forecast and price.
+    typed; ``data``: digests by file; ``step``: of the checkpoint that it goes on from; the last
+    four: what the files of these names hold.
     """
 
     recipe: str
@@ -68,6 +70,9 @@ class Start:
     data: Mapping[str, str] = field(default_factory=dict)
     step: int | None = None
     plan: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    git: Mapping[str, Any] = field(default_factory=dict)
 
 
 def create(folder: RunFolder, start: Start) -> None:
@@ -76,8 +81,10 @@ def create(folder: RunFolder, start: Start) -> None:
     cannot be written.
     """
     kept = {name: value for name, value in start.env.items() if _KEPT.match(name)}
+    before = read_mapping(folder.status)
     status: dict[str, Any] = {"state": "starting", "machine": start.machine}
     status |= {
+        "cwd": str(Path.cwd()),
         "processes": start.processes,
         "overrides": [redact(text) for text in start.overrides],
     }
@@ -91,14 +98,21 @@ def create(folder: RunFolder, start: Start) -> None:
         else:
             folder.stopped.unlink(missing_ok=True)
             _forget_ranks(folder)
-            before = _status(folder).get("resumed")
-            status |= {"resumed": [*(before if isinstance(before, list) else []), start.step]}
+            steps = before.get("resumed")
+            status |= {"resumed": [*(steps if isinstance(steps, list) else []), start.step]}
+        status |= {"starts": starts.begun(before, now(), start.step, _last_sign(folder))}
         write(folder.resolved, dump(start.resolved))
         write(folder.command, start.command)
         folder.command.chmod(0o755)
-        write_json(folder.plan, start.plan)
         write_json(folder.environment, dict(sorted(redact_env(kept).items())))
         write_json(folder.versions, versions())
+        for file, known in (
+            (folder.plan, {**read_mapping(folder.plan), **start.plan}),
+            (folder.origins, start.origins),
+            (folder.machine, start.hardware),
+            (folder.git, start.git),
+        ):
+            _write_or_forget(file, known)
         update_status(folder, **status)
     except OSError as problem:
         raise _unwritable(folder, problem) from problem
@@ -117,7 +131,8 @@ def held(folder: RunFolder) -> Iterator[None]:
             stream = stack.enter_context(folder.lock.open("a", encoding="ascii"))
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            fact = f"another axr train writes {folder.root}: process {_status(folder).get('pid')}"
+            process = read_mapping(folder.status).get("pid")
+            fact = f"another axr train writes {folder.root}: process {process}"
             raise LauncherError(fact, "end that one first", exit_code=1) from None
         except OSError as problem:
             # a file system without locks, as some network volumes: no worse than before
@@ -163,18 +178,36 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def _write_or_forget(path: Path, value: Mapping[str, Any]) -> None:
+    """Write what is known now; nothing is not what an earlier start knew."""
+    if value:
+        write_json(path, value)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def update_status(folder: RunFolder, **fields: Any) -> None:
     """Change fields of ``status.json``."""
-    write_json(folder.status, {**_status(folder), **fields})
+    write_json(folder.status, {**read_mapping(folder.status), **fields})
 
 
-def _status(folder: RunFolder) -> dict[str, Any]:
-    """Return what ``status.json`` holds; nothing where it was cut short."""
-    try:
-        found = json.loads(folder.status.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def read_mapping(file: Path) -> dict[str, Any]:
+    """Return what a JSON file of a run holds; nothing where there is none, or it was cut short."""
+    return files.read_mapping(file, LARGEST) or {}
+
+
+def minutes(folder: RunFolder) -> float:
+    """Return the minutes that all starts of a run took; of one that was killed, up to the last sign
+    of it.
+    """
+    status = read_mapping(folder.status)
+    return starts.minutes(starts.begun(status, now(), None, _last_sign(folder)))
+
+
+def _last_sign(folder: RunFolder) -> float | None:
+    """Return when a start last wrote something, in Unix seconds; none where it never did."""
+    written = (file.stat().st_mtime for file in (folder.log, folder.metrics) if file.exists())
+    return max(written, default=None)
 
 
 def _forget_ranks(folder: RunFolder) -> None:

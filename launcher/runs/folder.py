@@ -85,6 +85,21 @@ class RunFolder:
         return self.own / "origins.json"
 
     @property
+    def machine(self) -> Path:
+        """The GPUs by their serial numbers, the driver, CUDA, the host."""
+        return self.own / "machine.json"
+
+    @property
+    def git(self) -> Path:
+        """Commit and branch of the recipe's folder and of the launcher, where they have one."""
+        return self.own / "git.json"
+
+    @property
+    def revisions(self) -> Path:
+        """The commits on the Hub of model and data that were used."""
+        return self.own / "revisions.json"
+
+    @property
     def progress(self) -> Path:
         """Phase, step and time of the training, rewritten as it goes; written by the plugin."""
         return self.own / "progress.json"

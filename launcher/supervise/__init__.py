@@ -10,10 +10,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from launcher import runs
+from launcher import outcome, runs
 from launcher.diagnostics import LauncherError
 from launcher.launch import Launch
 from launcher.redact import secret_values
@@ -67,7 +67,7 @@ def execute(
         ended = _ended(received, launch.folder, process.returncode, lost)
         copying.join(timeout=processes.ENDING_SECONDS)
     minutes = round((time.monotonic() - started) / 60, 2)
-    _note(launch.folder, **asdict(ended), ended=runs.now(), minutes=minutes)
+    _note(launch.folder, **outcome.ended(launch.folder, ended.state, ended.exit_code, minutes))
     return ended.exit_code
 
 
