@@ -27,7 +27,15 @@ def described(*gpus: str, driver: str = "550.54.15 12040") -> str:
 def a100(index: int = 0, **other: int) -> str:
     """Return an A100, at rest and sound, unless something else is said."""
     values = {"total": 81920, "free": 81400, "major": 8, "minor": 0, "uncorrected": 0}
-    values |= {"pending": 0, "failed": 0, "throttle": 0, "links": 12, "pid": 0, "used": 0}
+    values |= {
+        "pending": 0,
+        "failed": 0,
+        "throttle": 0,
+        "links": 12,
+        "pid": 0,
+        "used": 0,
+        "busy": 0,
+    }
     return "|".join([A100, UUIDS[index], *map(str, (values | other).values())])
 
 

@@ -57,6 +57,7 @@ ORDER = (
     "doctor",
     "progress",
     "history",
+    "watch",
     "launch",
     "resume",
     "preview",
@@ -89,7 +90,8 @@ axr rehearse [OPTIONS] NAME [KEY=VALUE]... --ranks --steps --keep --trust --json
 axr doctor [OPTIONS] [NAME] [KEY=VALUE]... --gpus --nodes --node-rank --head --offline --timeout \
 --json
 axr train [OPTIONS] NAME|RUN [KEY=VALUE]... --resume --gpus --nodes --node-rank \
---head --max-hours --cpu --dry-run --skip-doctor --trust
+--head --max-hours --cpu --dry-run --skip-doctor --raw --trust
+axr runs [OPTIONS] COMMAND [ARGS]... --root --json
 axr demo [OPTIONS]
 """
 
@@ -231,6 +233,8 @@ sys.exit(code)
         ("validate",),
         ("validate", "--help"),
         ("train", "--help"),
+        ("runs",),
+        ("runs", "--json"),
         ("doctor", "--help"),
         ("demo", "--help"),
         ("rehearse", "--help"),

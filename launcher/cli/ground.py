@@ -34,6 +34,7 @@ class Options:
     node_rank: int | None = None
     head: str | None = None
     max_hours: float | None = None
+    raw: bool = False
 
 
 def environment(dotenv: Path) -> dict[str, str]:

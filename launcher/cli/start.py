@@ -17,11 +17,11 @@ from launcher import recipe as recipes
 from launcher import resume as resuming
 from launcher.cli import ground
 from launcher.cli import train_panel as panel
+from launcher.cli import watching
 from launcher.cli.console import say, show_problems
 from launcher.cli.ground import Options
 from launcher.cli.outlook import Outlook, outlook
 from launcher.cli.together import Together, facts, together
-from launcher.cli.watching import Watching
 from launcher.dataset.digest import digests
 from launcher.diagnostics import Diagnostic, has_errors
 from launcher.launch import Launch
@@ -86,7 +86,8 @@ def run_recipe(
             recipe, machine, folder, environ, accelerate=ground.accelerate(), spread=view.changes
         )
         with runs.held(folder):
-            prepared = Prepared(recipe, launch, {**environ, **_until(how)}, node, view, begun)
+            env = {**environ, **_until(how)}
+            prepared = Prepared(recipe, launch, env, node, view, begun, how.raw)
             return _run(prepared, others), folder
 
 
@@ -100,6 +101,7 @@ class Prepared:
     node: Node
     view: Outlook
     begun: Begun | None
+    raw: bool = False
 
 
 def _recipe(name: str, overrides: tuple[str, ...]) -> Recipe:
@@ -142,12 +144,9 @@ def _run(run: Prepared, others: Together) -> int:
     panel.describe(recipe, launch, str(run.node), run.view)
     if begun:
         say(f"  resume   goes on from step {begun.step}")
-    code = supervise.execute(
-        launch,
-        complete,
-        view=Watching(launch.folder),
-        trouble=others.trouble,
-    )
+    used = [gpu.uuid for gpu in run.node.gpus if gpu.uuid]
+    with watching.view(launch.folder, raw=run.raw, gpus=used) as view:
+        code = supervise.execute(launch, complete, view=view, trouble=others.trouble)
     others.words = f"its training ended with exit code {code}" if code else ""
-    panel.report_end(recipe, launch, code)
+    panel.report_end(recipe, launch, code, log=not run.raw)
     return code
