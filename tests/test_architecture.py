@@ -91,7 +91,7 @@ axr doctor [OPTIONS] [NAME] [KEY=VALUE]... --gpus --nodes --node-rank --head --o
 --json
 axr train [OPTIONS] NAME|RUN [KEY=VALUE]... --resume --gpus --nodes --node-rank \
 --head --max-hours --cpu --dry-run --skip-doctor --raw --trust
-axr runs [OPTIONS] COMMAND [ARGS]... --root --json
+axr runs [OPTIONS] [COMMAND] [ARGS]... --root --json
 axr demo [OPTIONS]
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from launcher.cli.console import plain
@@ -47,16 +48,11 @@ def panel(
 def _rows(
     seen: Seen, gpus: Sequence[Use], now: float, room: int, blocks: str
 ) -> Iterator[tuple[str, list[Part]]]:
+    wide = min(CURVE, room // 3)
     yield "run", [(plain(seen.name), "bold"), *_state(seen)]
-    yield seen.phase, _phase(seen, min(CURVE, room // 3), blocks)
-    if seen.loss is not None:
-        yield "loss", _loss(seen, min(CURVE, room // 3), blocks)
-    if seen.margin is not None:
-        curve = sparkline(seen.margins, min(CURVE, room // 3), blocks)
-        right = f"accuracy {seen.accuracy:.0%}" if seen.accuracy is not None else ""
-        yield "margin", [(f"{seen.margin:<8.3g}", "bold"), (curve, "green"), (f"  {right}", "")]
-    speed = _speed(seen)
-    if speed:
+    yield seen.phase, _phase(seen, wide, blocks)
+    yield from _curves(seen, wide, blocks)
+    if speed := _speed(seen):
         yield "speed", [(speed, "")]
     if seen.peak_gib is not None:
         yield "memory", _memory(seen)
@@ -71,21 +67,17 @@ def _rows(
 
 
 def _state(seen: Seen) -> list[Part]:
-    state = plain(seen.state) or "starting"
+    colour = _COLOURS.get(seen.state, "yellow" if seen.ended else "")
     spent = f", {duration(seen.seconds / 3600)}" if seen.seconds is not None else ""
-    return [
-        ("  ", ""),
-        (state, _COLOURS.get(seen.state, "yellow" if seen.ended else "")),
-        (spent, ""),
-    ]
+    return [("  ", ""), (plain(seen.state) or "starting", colour), (spent, "")]
 
 
 def _phase(seen: Seen, wide: int, blocks: str) -> list[Part]:
     if seen.bar:
         part = seen.bar.done / seen.bar.total if seen.bar.total else 0.0
         return [*_bar(part, wide, blocks), (f"  {_of(seen.bar)}", "")]
-    if seen.batches and seen.batches[1]:
-        done, of = seen.batches
+    done, of = seen.batches or (0, None)
+    if of:
         words = f"  batch {done:,} of {of:,}, step {seen.step:,}"
         return [*_bar(done / of, wide, blocks), (words, "")]
     if not seen.steps:
@@ -113,15 +105,16 @@ def _bar(part: float, wide: int, blocks: str) -> list[Part]:
     return [(blocks[-1] * full, "cyan"), (blocks[0] * (wide - full), "dim"), (f" {part:4.0%}", "")]
 
 
-def _loss(seen: Seen, wide: int, blocks: str) -> list[Part]:
-    assert seen.loss is not None
-    bad = not math.isfinite(seen.loss)
-    evaluated = f"  eval {seen.eval_loss:.4g}" if seen.eval_loss is not None else ""
-    return [
-        (f"{seen.loss:<8.4g}", "bold red" if bad else "bold"),
-        (sparkline(seen.losses, wide, blocks), "cyan"),
-        (evaluated, ""),
-    ]
+def _curves(seen: Seen, wide: int, blocks: str) -> Iterator[tuple[str, list[Part]]]:
+    if seen.loss is not None:
+        style = "bold" if math.isfinite(seen.loss) else "bold red"
+        right = f"  evaluated {seen.eval_loss:.4g}" if seen.eval_loss is not None else ""
+        curve = sparkline(seen.losses, wide, blocks)
+        yield "loss", [(f"{seen.loss:<8.4g}", style), (curve, "cyan"), (right, "")]
+    if seen.margin is not None:
+        right = f"  accuracy {seen.accuracy:.0%}" if seen.accuracy is not None else ""
+        curve = sparkline(seen.margins, wide, blocks)
+        yield "margin", [(f"{seen.margin:<8.3g}", "bold"), (curve, "green"), (right, "")]
 
 
 def _speed(seen: Seen) -> str:
@@ -185,10 +178,7 @@ def sparkline(values: Sequence[float], wide: int, blocks: str = BLOCKS) -> str:
     if count < 2:
         return ""
     edges = [len(known) * number // count for number in range(count + 1)]
-    means = [
-        math.fsum(known[first:last]) / (last - first)
-        for first, last in zip(edges, edges[1:], strict=False)
-    ]
+    means = [math.fsum(known[first:last]) / (last - first) for first, last in pairwise(edges)]
     low, span = min(means), max(means) - min(means)
     top = len(blocks) - 1
     return "".join(blocks[round((mean - low) / span * top) if span else top // 2] for mean in means)

@@ -15,9 +15,8 @@ from launcher import node as nodes
 from launcher import preflight, runs, supervise
 from launcher import recipe as recipes
 from launcher import resume as resuming
-from launcher.cli import ground
+from launcher.cli import ground, watching
 from launcher.cli import train_panel as panel
-from launcher.cli import watching
 from launcher.cli.console import say, show_problems
 from launcher.cli.ground import Options
 from launcher.cli.outlook import Outlook, outlook

@@ -9,7 +9,7 @@ from launcher.cli.train_panel import LAST, last_words
 from launcher.cli.watching import watch
 from launcher.runs import last_lines
 from launcher.runs.folder import RunFolder
-from launcher.watch.follow import Follower, Tail, read_json, state_of
+from launcher.watch.follow import END, Follower, Tail, read_json, state_of
 from launcher.watch.seen import LIVE
 
 EVERY = 0.5  # seconds between two looks
@@ -28,7 +28,7 @@ def panel(folder: RunFolder) -> None:
 
 def log(folder: RunFolder) -> None:
     """Show the end of a run's log and what comes, until the run has ended."""
-    new = Tail(folder.log)
+    new = Tail(folder.log, first=END)
     lines = new.lines()[-LAST:]
     while True:
         live = state_of(folder, read_json(folder.status)) in LIVE

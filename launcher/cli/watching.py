@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 from launcher import progress, runs
 from launcher.cli import run_panel
@@ -100,7 +100,9 @@ class Panel:
 
         self.follower, self.sampler = follower, sampler
         self.seen: Seen | None = None
-        self.console = Console(file=_Forgiving(sys.stderr), no_color=colour() is False)
+        self.console = Console(
+            file=cast("TextIO", _Forgiving(sys.stderr)), no_color=colour() is False
+        )
         coded = self.console.encoding.startswith("utf")
         self.blocks = run_panel.BLOCKS if coded else run_panel.PLAIN_BLOCKS
         self.live = Live(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# As tqdm/std.py, format_meter: "model.safetensors:  37%|###7    | 115M/315M [00:13<00:08, 23.1MB/s]".
+# As tqdm/std.py, format_meter: "x.safetensors:  37%|###7   | 115M/315M [00:13<00:08, 23.1MB/s]".
 # What follows a bar on its line, as a warning may, is not part of it.
 _BAR = re.compile(
     r"(?P<name>.*?)(?:: *| *)(?P<percent>\d{1,3})%\|[^|]*\| *"

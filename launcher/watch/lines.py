@@ -54,6 +54,10 @@ def _words(seen: Seen, gpus: Sequence[Use]) -> Iterator[str]:
         ("s_per_step", seen.seconds_a_step, 3),
     )
     yield from (f"{key}={value:.{digits}g}" for key, value, digits in numbers if value is not None)
+    yield from _resources(seen, gpus)
+
+
+def _resources(seen: Seen, gpus: Sequence[Use]) -> Iterator[str]:
     if seen.tokens_per_second is not None:
         yield f"tokens_per_s={seen.tokens_per_second:.0f}"
     if seen.peak_gib is not None:
