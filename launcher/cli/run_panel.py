@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ QUIET = 60.0  # seconds without a word, after which that is said
 BLOCKS = "▁▂▃▄▅▆▇█"
 PLAIN_BLOCKS = "_.-=+*#@"  # where the terminal knows only ASCII
 _COLOURS = {"done": "green", "failed": "red", "lost": "red"}
+
+_STAMP = re.compile(r"^\s*\[\d{4}-\d\d-\d\d [^\]]*\] *")  # before what axolotl logs
 
 Part = tuple[str, str]  # text, style of rich
 
@@ -48,8 +51,8 @@ def panel(
 def _rows(
     seen: Seen, gpus: Sequence[Use], now: float, room: int, blocks: str
 ) -> Iterator[tuple[str, list[Part]]]:
-    wide = min(CURVE, room // 3)
-    yield "run", [(plain(seen.name), "bold"), *_state(seen)]
+    wide = min(CURVE, room // 5)
+    yield "run", _state(seen)
     yield seen.phase, _phase(seen, wide, blocks)
     yield from _curves(seen, wide, blocks)
     if speed := _speed(seen):
@@ -61,15 +64,16 @@ def _rows(
     if seen.usd is not None:
         yield "cost", _cost(seen)
     if seen.last:
-        yield "log", [(plain(seen.last.replace("\t", " ")).strip(), "dim")]
+        yield "log", [(plain(_STAMP.sub("", seen.last.replace("\t", " "))).strip(), "dim")]
     if quiet := _quiet(seen, now):
         yield "", [(quiet, "yellow")]
 
 
 def _state(seen: Seen) -> list[Part]:
     colour = _COLOURS.get(seen.state, "yellow" if seen.ended else "")
-    spent = f", {duration(seen.seconds / 3600)}" if seen.seconds is not None else ""
-    return [("  ", ""), (plain(seen.state) or "starting", colour), (spent, "")]
+    state = plain(seen.state) or "starting"
+    spent = f" {duration(seen.seconds / 3600)}" if seen.seconds is not None else ""
+    return [(state, colour), (f"{spent}  ", ""), (plain(seen.name), "dim")]
 
 
 def _phase(seen: Seen, wide: int, blocks: str) -> list[Part]:
@@ -81,13 +85,17 @@ def _phase(seen: Seen, wide: int, blocks: str) -> list[Part]:
         words = f"  batch {done:,} of {of:,}, step {seen.step:,}"
         return [*_bar(done / of, wide, blocks), (words, "")]
     if not seen.steps:
-        return [(f"step {seen.step:,}" if seen.step else "", "")]
-    words = f"  step {seen.step:,} of {seen.steps:,}"
-    if seen.eta is not None:
-        words += f", {duration(seen.eta / 3600)} left"
-    elif seen.plan.hours is not None and not seen.ended:
-        words += f", planned {duration(seen.plan.hours)}"
-    return [*_bar(seen.step / seen.steps, wide, blocks), (words, "")]
+        return [(f"step {seen.step:,}" if seen.step else _left(seen), "")]
+    words = ", ".join(filter(None, (f"step {seen.step:,} of {seen.steps:,}", _left(seen))))
+    return [*_bar(seen.step / seen.steps, wide, blocks), (f"  {words}", "")]
+
+
+def _left(seen: Seen) -> str:
+    """Return how long it will take: as measured, or before that as planned."""
+    if seen.eta is not None and seen.step != seen.steps:
+        return f"{duration(seen.eta / 3600)} left"
+    planned = seen.plan.hours is not None and seen.eta is None and not seen.ended
+    return f"planned {duration(seen.plan.hours or 0.0)}" if planned else ""
 
 
 def _of(bar: Bar) -> str:
@@ -136,25 +144,16 @@ def _memory(seen: Seen) -> list[Part]:
 
 
 def _gpus(gpus: Sequence[Use]) -> str:
-    """Return each GPU, or of many the idlest and the busiest."""
+    """Return each GPU's share of busy time and its memory, or of many the least and the most."""
+    busy = [one.percent for one in gpus if one.percent is not None]
+    used = [one.used_gib for one in gpus if one.used_gib is not None]
     if len(gpus) > GPUS:
-        known = [one.percent for one in gpus if one.percent is not None]
-        used = [one.used_gib for one in gpus if one.used_gib is not None]
-        busy = f"{min(known)} to {max(known)} %" if known else ""
-        return f"{len(gpus)}: {busy}  {max(used, default=0.0):.1f} GiB taken at most"
-    return "; ".join(
-        "  ".join(
-            filter(
-                None,
-                (
-                    f"{one.percent} %" if one.percent is not None else "",
-                    f"{one.used_gib:.1f} GiB" if one.used_gib is not None else "",
-                ),
-            )
-        )
-        or "?"
-        for one in gpus
-    )
+        busy, used = [min(busy), max(busy)] if busy else [], [min(used), max(used)] if used else []
+    parts = [
+        " ".join(f"{one}%" for one in busy),
+        " ".join(f"{one:.1f}" for one in used) + " GiB" if used else "",
+    ]
+    return ("from, to: " if len(gpus) > GPUS else "") + "  ".join(filter(None, parts))
 
 
 def _cost(seen: Seen) -> list[Part]:
