@@ -114,8 +114,12 @@ class Panel:
         self.live.start()
 
     def say(self, text: str) -> None:
-        """Show what the launcher has to say, above the panel."""
-        warn(text)
+        """Show what the launcher has to say, above the panel. Click would write past rich, into
+        the middle of it.
+        """
+        from rich.text import Text
+
+        self.console.print(Text(plain(text), style="bold yellow"), soft_wrap=True)
 
     def output(self, text: str) -> None:
         """Show nothing: its last line is read from the log."""
