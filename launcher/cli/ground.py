@@ -36,6 +36,7 @@ class Options:
     max_hours: float | None = None
     max_cost: float | None = None
     price: tuple[str, ...] = ()
+    raw: bool = False
 
 
 def environment(dotenv: Path) -> dict[str, str]:

@@ -15,14 +15,13 @@ from launcher import node as nodes
 from launcher import preflight, repeat, runs, supervise
 from launcher import recipe as recipes
 from launcher import resume as resuming
-from launcher.cli import ground
+from launcher.cli import ground, watching
 from launcher.cli import train_panel as panel
 from launcher.cli.console import say, show_problems
 from launcher.cli.ground import Options
 from launcher.cli.outlook import Outlook, outlook
 from launcher.cli.spending import Spending, spending
 from launcher.cli.together import Together, facts, together
-from launcher.cli.watching import Watching
 from launcher.dataset.digest import digests
 from launcher.diagnostics import Diagnostic, has_errors
 from launcher.launch import Launch
@@ -91,7 +90,9 @@ def run_recipe(
         )
         with runs.held(folder):
             until = {**environ, **money.until()}
-            prepared = Prepared(recipe, launch, until, node, machine, view, begun, money)
+            prepared = Prepared(
+                recipe, launch, until, node, machine, view, begun, money, raw=how.raw
+            )
             return _run(prepared, others), folder
 
 
@@ -107,6 +108,7 @@ class Prepared:
     view: Outlook
     begun: Begun | None
     money: Spending
+    raw: bool = False
 
 
 def _recipe(name: str, overrides: tuple[str, ...]) -> Recipe:
@@ -151,15 +153,12 @@ def _run(run: Prepared, others: Together) -> int:
     panel.describe(recipe, launch, str(run.node), run.view)
     if begun:
         say(f"  resume   goes on from step {begun.step}")
-    code = supervise.execute(
-        launch,
-        complete,
-        view=Watching(launch.folder),
-        trouble=others.trouble,
-    )
+    used = [gpu.uuid for gpu in run.node.gpus if gpu.uuid]
+    with watching.view(launch.folder, raw=run.raw, gpus=used) as view:
+        code = supervise.execute(launch, complete, view=view, trouble=others.trouble)
     _keep_revisions(launch, complete)
     others.words = f"its training ended with exit code {code}" if code else ""
-    panel.report_end(recipe, launch, code)
+    panel.report_end(recipe, launch, code, log=not run.raw)
     return code
 
 

@@ -69,6 +69,9 @@ from launcher.cli.start import run_recipe
     "--skip-doctor", is_flag=True, help="Start whatever the machine's check says, at your own risk."
 )
 @click.option(
+    "--raw", is_flag=True, help="Show all that the training prints; it is in its log, too."
+)
+@click.option(
     "--trust", is_flag=True, help="Allow the plugins and the remote code that the recipe names."
 )
 def train(words: tuple[str, ...], resume: bool, on_finish: str | None, **how: Any) -> int:

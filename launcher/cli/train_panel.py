@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 from launcher import causes, runs
@@ -13,7 +14,9 @@ from launcher.cli.outlook import Outlook
 from launcher.launch import Launch
 from launcher.recipe import Recipe
 from launcher.supervise import OVER_BUDGET
+from launcher.watch import bars
 
+LAST = 20  # lines of a failed training that are shown
 # Exit codes of a run that a person, a cloud or a lost connection ended.
 _ASKED = {128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
@@ -29,8 +32,15 @@ def describe(recipe: Recipe, launch: Launch, machine: str, view: Outlook) -> Non
         say(f"  set      {change}")
 
 
-def report_end(recipe: Recipe, launch: Launch, code: int) -> None:
-    """Say how a run ended; of one that failed the cause, and what to type next."""
+def last_words(lines: Sequence[str]) -> list[str]:
+    """Return the last lines that are no progress bars."""
+    return [line for line in lines if line.strip() and not bars.bar(line)][-LAST:]
+
+
+def report_end(recipe: Recipe, launch: Launch, code: int, *, log: bool) -> None:
+    """Say how a run ended; of one that failed the cause, and what to type next. ``log``: and what
+    it said last, which nobody has seen yet.
+    """
     folder = launch.folder
     if code == 0:
         say(f"done: the model is in {launch.resolved['output_dir']}", fg="green", bold=True)
@@ -41,6 +51,9 @@ def report_end(recipe: Recipe, launch: Launch, code: int) -> None:
         return
     how = f"stopped by signal {code - 128}" if code > 128 else f"failed with exit code {code}"
     say(f"the training {how}; all that it said is in {folder.log}", fg="red", bold=True)
+    if log and code not in _ASKED:
+        for line in last_words(runs.last_lines(folder)):
+            say(f"  {plain(line)}", dim=True)
     if code not in _ASKED and (found := causes.told(runs.last_lines(folder), code)):
         name = typed(recipe.file)
         say(f"  cause    {found.cause.fact}: {found.line}")

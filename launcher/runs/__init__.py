@@ -141,6 +141,20 @@ def held(folder: RunFolder) -> Iterator[None]:
         yield
 
 
+def is_held(folder: RunFolder) -> bool:
+    """Whether a launcher writes this folder now. Where locks cannot be asked for, it may."""
+    import fcntl
+
+    try:
+        with folder.lock.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def _unwritable(folder: RunFolder, problem: OSError) -> LauncherError:
     fact = f'cannot write the run folder "{folder.root}": {problem.strerror or problem}'
     return LauncherError(
