@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from launcher.supervise.processes import descendants
+
 SECRET = "correct-horse-battery"
 TOKEN = "hf_" + "Zz09" * 8
 
@@ -170,7 +172,7 @@ write("three without an end")
     assert (status["state"], status["exit_code"]) == ("done", 0)
     assert status["started"] <= status["ended"]
     assert 0 <= status["minutes"] < 1
-    assert str(status["pid"]) in {path.name for path in (run.folder / "pids").iterdir()}
+    assert status["pid"] == run.process.pid
 
 
 def test_output_is_appended_to_what_an_earlier_start_left(run: Run) -> None:
@@ -185,7 +187,8 @@ def test_a_line_is_shown_when_it_is_said_and_the_status_says_running(run: Run) -
     assert process.stdout.readline() == b"first\n"
     run.wait(lambda: run.log == "first\n", "the line in the log")
     assert run.status["state"] == "running"
-    assert run.alive == [run.status["pid"]]
+    assert run.status["pid"] == process.pid
+    assert run.started == len(run.alive) == 1
     (run.folder / "go").touch()
     assert process.communicate(timeout=10)[0] == b"last\n"
     assert process.returncode == 0
@@ -398,6 +401,23 @@ write(str(signal.getsignal(signal.SIGHUP) is signal.SIG_DFL))
     assert process.communicate(timeout=10)[0] == b"True"  # the child does not inherit it
     assert process.returncode == 0
     assert run.status["state"] == "done"
+
+
+# The launcher, the two keepers below it, and the trainer, each by its depth.
+@pytest.mark.parametrize("killed", [(0,), (1,), (2,), (3,), (0, 1), (0, 2), (1, 2)])
+def test_whatever_is_killed_nothing_outlives_it(run: Run, killed: tuple[int, ...]) -> None:
+    process = run.start(family(run, STUBBORN if killed == (0, 1) else "") + SLEEPS)
+    run.until("trainer.up")
+    assert run.started == 5
+    chain = [process.pid, *(descendants(process.pid)[:3])]
+    assert Path(f"/proc/{chain[3]}/cmdline").read_bytes().count(b"keeper.py") == 0
+    for depth in killed:
+        os.kill(chain[depth], signal.SIGKILL)
+    process.communicate(timeout=20)
+    assert process.returncode == (-9 if 0 in killed else 137)
+    run.wait(lambda: not run.alive, "the end of all")
+    if 0 not in killed:
+        assert run.status["state"] == "failed"
 
 
 @pytest.mark.parametrize("end", ["sys.exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])

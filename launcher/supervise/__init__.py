@@ -5,6 +5,7 @@ behind.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import threading
@@ -46,7 +47,7 @@ def execute(
     started = time.monotonic()
     with received_signals() as received:
         process = _start(launch, environ)
-        _note(launch.folder, state="running", pid=process.pid, started=runs.now())
+        _note(launch.folder, state="running", pid=os.getpid(), started=runs.now())
         copying = threading.Thread(
             target=tee,
             args=(process.stdout, launch.folder.log, secret_values(environ), view.output),
@@ -64,6 +65,8 @@ def execute(
                 _stop(process, received, launch.folder, view.say)
         finally:
             processes.end_all(view.say)
+            if process.stdin:
+                process.stdin.close()
         ended = _ended(received, launch.folder, process.returncode, lost)
         copying.join(timeout=processes.ENDING_SECONDS)
     minutes = round((time.monotonic() - started) / 60, 2)
@@ -103,15 +106,7 @@ def _lost(process: subprocess.Popen[bytes], trouble: Callable[[], str]) -> str:
 
 def _start(launch: Launch, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(
-            launch.argv,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C in the terminal reaches the launcher alone, which passes it on once
-            start_new_session=True,
-        )
+        return processes.start(launch.argv, environ)
     except OSError as problem:
         _note(launch.folder, state="failed", ended=runs.now())
         raise LauncherError(
