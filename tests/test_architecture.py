@@ -89,7 +89,7 @@ axr rehearse [OPTIONS] NAME [KEY=VALUE]... --ranks --steps --keep --trust --json
 axr doctor [OPTIONS] [NAME] [KEY=VALUE]... --gpus --nodes --node-rank --head --offline --timeout \
 --json
 axr train [OPTIONS] NAME|RUN [KEY=VALUE]... --resume --gpus --nodes --node-rank \
---head --max-hours --cpu --dry-run --skip-doctor --trust
+--head --max-hours --auto-resume --stall-minutes --end-stalled --cpu --dry-run --skip-doctor --trust
 axr demo [OPTIONS]
 """
 

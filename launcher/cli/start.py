@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -17,19 +19,22 @@ from launcher import recipe as recipes
 from launcher import resume as resuming
 from launcher.cli import ground
 from launcher.cli import train_panel as panel
+from launcher.cli.attempts import Attempts, repeated
 from launcher.cli.console import say, show_problems
 from launcher.cli.ground import Options
 from launcher.cli.outlook import Outlook, outlook
 from launcher.cli.together import Together, facts, together
 from launcher.cli.watching import Watching
 from launcher.dataset.digest import digests
-from launcher.diagnostics import Diagnostic, has_errors
+from launcher.diagnostics import Diagnostic, LauncherError, has_errors
 from launcher.launch import Launch
-from launcher.node import Node
+from launcher.node import Machine, Node
 from launcher.plan.check import check as plan_check
 from launcher.recipe import Recipe
 from launcher.resume import Begun
 from launcher.runs.folder import RunFolder, run_name, runs_root
+from launcher.supervise import Ended
+from launcher.supervise.life import Patience
 from launcher.validate import validate
 
 # A step, a checkpoint and the final save come after the stop: assumed to take three minutes, and of
@@ -79,15 +84,11 @@ def run_recipe(
         need = examine.need_of(recipe, launch, machine, environ, view.forecast)
         if not examine.ready(need, node):
             return 1, None
-    same = facts(recipe, begun, machine.processes) if machine.cluster.nodes > 1 else {}
-    with together(machine.cluster, same, folder.root.name) as others:
-        folder = RunFolder(folder.root.with_name(others.run), machine.cluster.rank)
-        launch = launching.build(
-            recipe, machine, folder, environ, accelerate=ground.accelerate(), spread=view.changes
-        )
-        with runs.held(folder):
-            prepared = Prepared(recipe, launch, {**environ, **_until(how)}, node, view, begun)
-            return _run(prepared, others), folder
+    prepared = Prepared(recipe, launch, {**environ, **_until(how)}, node, view, begun)
+    patience = Patience(how.stall_minutes * 60, end=how.end_stalled)
+    tries = Attempts(how.auto_resume, prepared.environ)
+    ended = repeated(partial(_meet_and_run, prepared, machine, tries, patience), begun, tries)
+    return ended.exit_code, ended.folder
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,38 @@ def _until(how: Options) -> dict[str, str]:
     return {supervise.STOP_AT: f"{time.time() + whole - min(RESERVE, SHARE * whole):.0f}"}
 
 
-def _run(run: Prepared, others: Together) -> int:
+def _meet_and_run(
+    run: Prepared, machine: Machine, tries: Attempts, patience: Patience, begun: Begun | None
+) -> Ended:
+    """Run once, together with the other nodes, from where it has ``begun``."""
+    folder = begun.folder if begun else run.launch.folder
+    recipe = begun.recipe if begun else run.recipe
+    same = facts(recipe, begun, machine.processes) if machine.cluster.nodes > 1 else {}
+    with together(machine.cluster, same, folder.root.name) as others:
+        folder = RunFolder(folder.root.with_name(others.run), machine.cluster.rank)
+        launch = launching.build(
+            recipe,
+            machine,
+            folder,
+            run.environ,
+            accelerate=ground.accelerate(),
+            spread=run.view.changes,
+        )
+        with runs.held(folder):
+            return _run(
+                replace(run, recipe=recipe, launch=launch, begun=begun), others, tries, patience
+            )
+
+
+def _unchanged(begun: Begun, launch: Launch, machine: Machine) -> None:
+    """Raise ``LauncherError`` where what keeps a run from going on came while it ran."""
+    problems = resuming.check(begun, launch.resolved, machine.processes)
+    show_problems(problems, begun.recipe.texts, to_stderr=True)
+    if has_errors(problems):
+        raise LauncherError("it cannot be started again", "see above", exit_code=1)
+
+
+def _run(run: Prepared, others: Together, tries: Attempts, patience: Patience) -> Ended:
     recipe, launch, begun = run.recipe, run.launch, run.begun
     complete = {**others.environment(), **run.environ, **launch.env}
     start = runs.Start(
@@ -140,14 +172,16 @@ def _run(run: Prepared, others: Together) -> int:
     )
     runs.create(launch.folder, start)
     panel.describe(recipe, launch, str(run.node), run.view)
+    if begun and not begun.step and not launch.folder.node:
+        shutil.rmtree(launch.folder.prepared, ignore_errors=True)  # it may have been cut short
     if begun:
-        say(f"  resume   goes on from step {begun.step}")
-    code = supervise.execute(
-        launch,
-        complete,
-        view=Watching(launch.folder),
-        trouble=others.trouble,
+        whence = f"step {begun.step}" if begun.step else "its beginning: no checkpoint was finished"
+        say(f"  resume   goes on from {whence}")
+    view = Watching(launch.folder)
+    ended = supervise.execute(
+        launch, complete, view=view, trouble=others.trouble, patience=patience
     )
-    others.words = f"its training ended with exit code {code}" if code else ""
-    panel.report_end(recipe, launch, code)
-    return code
+    tries.judge(ended, Path(str(launch.resolved["output_dir"])))
+    others.words = tries.words(ended)
+    panel.report_end(recipe, launch, ended, tries)
+    return ended

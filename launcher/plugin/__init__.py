@@ -17,6 +17,7 @@ from axolotl.integrations.base import BasePlugin
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from launcher.plugin.metrics import MetricsRecorder
+from launcher.plugin.stacks import listen
 from launcher.plugin.stop import Stop
 from launcher.supervise import STOP_AT
 
@@ -28,6 +29,11 @@ class RunPlugin(BasePlugin):  # type: ignore[misc]  # axolotl ships no types
     """What a run of the launcher adds to axolotl: CPU placement, a seed, a metrics file, and a stop
     that leaves a checkpoint.
     """
+
+    def register(self, cfg: Any) -> None:
+        """Tell where each rank stands when asked, from the first moment on."""
+        if name := os.environ.get(RUN_DIR):
+            self.stacks = listen(Path(name))
 
     def load_datasets(self, cfg: Any, preprocess: bool = False) -> None:
         """Place the model on the CPU if there is no CUDA device; load no data.

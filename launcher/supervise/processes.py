@@ -11,11 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from launcher.supervise import keeper
 from launcher.supervise.keeper import become_subreaper, descendants, send
 
-__all__ = ["become_subreaper", "descendants", "end_all", "send", "start"]
+__all__ = ["become_subreaper", "descendants", "end_all", "is_keeper", "send", "start"]
 ENDING_SECONDS = 10.0
 
 
@@ -36,6 +37,13 @@ def start(argv: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[b
         # Ctrl-C in the terminal reaches the launcher alone, which passes it on once
         start_new_session=True,
     )
+
+
+def is_keeper(process: int) -> bool:
+    """Whether a process is a keeper."""
+    with contextlib.suppress(OSError):
+        return keeper.__file__.encode() in Path(f"/proc/{process}/cmdline").read_bytes()
+    return False
 
 
 def end_all(show: Callable[[str], None]) -> None:
