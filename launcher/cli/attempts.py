@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,8 +14,9 @@ from launcher import runs
 from launcher.checkpoints import checkpoints
 from launcher.files import read_mapping
 from launcher.resume import Begun
+from launcher.runs.folder import RunFolder
 from launcher.supervise import STOP_AT, Ended
-from launcher.supervise.signals import received_signals
+from launcher.supervise.signals import Received, received_signals
 
 WAITS = (10, 30, 60, 120, 300)  # seconds before each start; a host or a port needs a while
 LARGEST = 2**20  # bytes of status.json
@@ -76,19 +78,29 @@ def repeated(
         ended = attempt(begun)
         if tries.wait is None:
             return ended
-        if number := _asked_to_stop(tries.wait):
-            return replace(ended, state="stopped", exit_code=128 + number)
         begun = resuming.again(ended.folder)
-        _note(ended, begun.step)
+        with received_signals() as received:
+            _note_restart(ended, begun.step)
+            _wait(tries.wait, received)
+        if received.signals:
+            number = received.signals[0]
+            state = "preempted" if number == signal.SIGTERM else "stopped"
+            ended = replace(ended, state=state, exit_code=128 + number)
+            _note(ended.folder, state=state, exit_code=ended.exit_code)
+            return ended
 
 
-def _note(ended: Ended, step: int) -> None:
+def _note_restart(ended: Ended, step: int) -> None:
     """Write down in ``status.json`` that a run starts again, from which step, and after what."""
     before = (read_mapping(ended.folder.status, LARGEST) or {}).get("restarts")
     one = {"time": runs.now(), "step": step, "cause": (ended.cause or {}).get("name")}
-    with contextlib.suppress(OSError):
-        known = before if isinstance(before, list) else []
-        runs.update_status(ended.folder, restarts=[*known, one])
+    restarts = [*(before if isinstance(before, list) else []), one]
+    _note(ended.folder, state="starting", restarts=restarts)
+
+
+def _note(folder: RunFolder, **fields: object) -> None:
+    with contextlib.suppress(OSError):  # a full disk ends the next start, not this one
+        runs.update_status(folder, **fields)
 
 
 def _not_worth_it(ended: Ended) -> str:
@@ -100,10 +112,7 @@ def _not_worth_it(ended: Ended) -> str:
     return "" if ended.told.cause.retry else f"{ended.told.cause.fact}, and would again"
 
 
-def _asked_to_stop(seconds: float) -> int:
-    """Wait; return the signal that asked for an end, 0 where none came."""
+def _wait(seconds: float, received: Received) -> None:
     deadline = time.monotonic() + seconds
-    with received_signals() as received:
-        while time.monotonic() < deadline and not received.signals:
-            time.sleep(0.1)
-    return received.signals[0] if received.signals else 0
+    while time.monotonic() < deadline and not received.signals:
+        time.sleep(0.1)

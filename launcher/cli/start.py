@@ -13,8 +13,8 @@ import click
 
 from launcher import cluster as clusters
 from launcher import launch as launching
+from launcher import meeting, preflight, runs, supervise
 from launcher import node as nodes
-from launcher import preflight, runs, supervise
 from launcher import recipe as recipes
 from launcher import resume as resuming
 from launcher.cli import ground
@@ -142,6 +142,8 @@ def _meet_and_run(
             accelerate=ground.accelerate(),
             spread=run.view.changes,
         )
+        if begun and tries.count:
+            _unchanged(begun, launch, machine)
         with runs.held(folder):
             return _run(
                 replace(run, recipe=recipe, launch=launch, begun=begun), others, tries, patience
@@ -181,6 +183,8 @@ def _run(run: Prepared, others: Together, tries: Attempts, patience: Patience) -
     ended = supervise.execute(
         launch, complete, view=view, trouble=others.trouble, patience=patience
     )
+    if tries.limit and ended.told and ended.told.cause.retry and not ended.why:
+        ended = replace(ended, why=others.trouble_within(meeting.SILENCE))
     tries.judge(ended, Path(str(launch.resolved["output_dir"])))
     others.words = tries.words(ended)
     panel.report_end(recipe, launch, ended, tries)

@@ -33,7 +33,7 @@ COLLECTIVES = {
 _DISTRIBUTED = re.compile(r"(torch/distributed|accelerate|deepspeed/comm)/")
 # Where every program waits, whatever for.
 _WAITING = re.compile(
-    r"(^|/)(threading|selectors|queue|socket|ssl|subprocess|contextlib|_utils|popen_fork"
+    r"^<frozen|(^|/)(threading|selectors|queue|socket|ssl|subprocess|contextlib|_utils|popen_fork"
     r"|multiprocessing/\w+|multiprocess/\w+|concurrent/futures/\w+)\.py$"
 )
 _PARTS = 3  # of a path, the last ones: enough to find the file
@@ -90,7 +90,7 @@ def spied(threads: Any, process: int) -> list[Thread]:
     return [
         Thread(
             str(one.get("thread_name") or f"thread {one.get('os_thread_id')}"),
-            [Frame(f["name"], _short(f["filename"]), f["line"]) for f in one["frames"]],
+            [Frame(_last(f["name"]), _short(f["filename"]), f["line"]) for f in one["frames"]],
         )
         for one in found
     ]
@@ -105,6 +105,11 @@ def dumped(text: str) -> list[Thread]:
         elif (frame := _FRAME.match(line)) and found:
             found[-1][1].append(Frame(frame["function"], _short(frame["file"]), int(frame["line"])))
     return [Thread(name, frames) for name, frames in reversed(found)]
+
+
+def _last(function: str) -> str:
+    """Return a function's own name: py-spy puts before it the class or function that it is in."""
+    return function.rpartition(".")[2]
 
 
 def _short(file: str) -> str:
