@@ -93,7 +93,8 @@ axr rehearse [OPTIONS] NAME [KEY=VALUE]... --ranks --steps --keep --trust --json
 axr doctor [OPTIONS] [NAME] [KEY=VALUE]... --gpus --nodes --node-rank --head --offline --timeout \
 --json
 axr train [OPTIONS] NAME|RUN [KEY=VALUE]... --resume --gpus --nodes --node-rank \
---head --max-hours --max-cost --price --on-finish --cpu --dry-run --skip-doctor --raw --trust
+--head --max-hours --max-cost --price --on-finish --auto-resume --stall-minutes --end-stalled \
+--cpu --dry-run --skip-doctor --raw --trust
 axr runs [OPTIONS] [COMMAND] [ARGS]... --root --json
 axr demo [OPTIONS]
 """

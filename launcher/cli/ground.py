@@ -37,6 +37,9 @@ class Options:
     max_cost: float | None = None
     price: tuple[str, ...] = ()
     raw: bool = False
+    stall_minutes: float = 30.0
+    end_stalled: bool = False
+    auto_resume: int = 0
 
 
 def environment(dotenv: Path) -> dict[str, str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,27 +10,22 @@ import click
 from launcher import cluster as clusters
 from launcher import launch as launching
 from launcher import node as nodes
-from launcher import preflight, repeat, runs, supervise
+from launcher import preflight, repeat
 from launcher import recipe as recipes
 from launcher import resume as resuming
-from launcher.cli import ground, watching
+from launcher.cli import ground
 from launcher.cli import train_panel as panel
-from launcher.cli.console import say, show_problems
+from launcher.cli.attempts import Attempts, repeated
+from launcher.cli.console import show_problems
 from launcher.cli.ground import Options
 from launcher.cli.outlook import Outlook, outlook
-from launcher.cli.spending import Spending, spending
-from launcher.cli.together import Together, facts, together
-from launcher.dataset.digest import digests
+from launcher.cli.running import Prepared, meet_and_run
+from launcher.cli.spending import spending
 from launcher.diagnostics import Diagnostic, has_errors
-from launcher.launch import Launch
-from launcher.node import Machine, Node
 from launcher.plan.check import check as plan_check
 from launcher.recipe import Recipe
-from launcher.resume import Begun
-from launcher.runs import git, revisions
 from launcher.runs.folder import RunFolder, run_name, runs_root
-from launcher.runs.machine import machine as hardware
-from launcher.runs.origins import origins
+from launcher.supervise.life import Patience
 from launcher.validate import validate
 
 
@@ -82,33 +75,12 @@ def run_recipe(
         need = examine.need_of(recipe, launch, machine, environ, view.forecast)
         if not examine.ready(need, node):
             return 1, None
-    same = facts(recipe, begun, machine.processes) if machine.cluster.nodes > 1 else {}
-    with together(machine.cluster, same, folder.root.name) as others:
-        folder = RunFolder(folder.root.with_name(others.run), machine.cluster.rank)
-        launch = launching.build(
-            recipe, machine, folder, environ, accelerate=ground.accelerate(), spread=view.changes
-        )
-        with runs.held(folder):
-            until = {**environ, **money.until()}
-            prepared = Prepared(
-                recipe, launch, until, node, machine, view, begun, money, raw=how.raw
-            )
-            return _run(prepared, others), folder
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """All that is known of a run before it starts."""
-
-    recipe: Recipe
-    launch: Launch
-    environ: Mapping[str, str]
-    node: Node
-    machine: Machine
-    view: Outlook
-    begun: Begun | None
-    money: Spending
-    raw: bool = False
+    until = {**environ, **money.until()}
+    prepared = Prepared(recipe, launch, until, node, machine, view, begun, money, raw=how.raw)
+    patience = Patience(how.stall_minutes * 60, end=how.end_stalled)
+    tries = Attempts(how.auto_resume, prepared.environ)
+    ended = repeated(partial(meet_and_run, prepared, tries, patience), begun, tries)
+    return ended.exit_code, ended.folder
 
 
 def _recipe(name: str, overrides: tuple[str, ...]) -> Recipe:
@@ -123,48 +95,3 @@ def _stops(obstacles: list[Diagnostic], how: Options) -> bool:
         for problem in obstacles
         if not (how.dry_run and problem.code == preflight.SECRET_UNSET.code)
     )
-
-
-def _run(run: Prepared, others: Together) -> int:
-    recipe, launch, begun = run.recipe, run.launch, run.begun
-    complete = {**others.environment(), **run.environ, **launch.env}
-    typed = [text for text in recipe.overrides if not text.startswith(resuming.KEY)]
-    start = runs.Start(
-        recipe=recipe.texts[recipe.file],
-        resolved=launch.resolved,
-        command=launching.again(launch, Path.cwd(), dotenv=Path(".env").exists()),
-        env=complete,
-        machine=str(run.node),
-        processes=launch.world_size,
-        overrides=typed,
-        data={} if begun else digests(recipe),
-        step=begun.step if begun else None,
-        plan=run.money.facts(run.view.forecast),
-        origins=origins(
-            recipe,
-            launch.resolved,
-            {change.key: change.reason for change in launch.changes},
-            typed,
-        ),
-        hardware=hardware(run.node, 0 if run.machine.on_cpu else run.machine.here),
-        git=git.states(Path(recipe.file), run.environ),
-    )
-    runs.create(launch.folder, start)
-    panel.describe(recipe, launch, str(run.node), run.view)
-    if begun:
-        say(f"  resume   goes on from step {begun.step}")
-    used = [gpu.uuid for gpu in run.node.gpus if gpu.uuid]
-    with watching.view(launch.folder, raw=run.raw, gpus=used) as view:
-        code = supervise.execute(launch, complete, view=view, trouble=others.trouble)
-    _keep_revisions(launch, complete)
-    others.words = f"its training ended with exit code {code}" if code else ""
-    panel.report_end(recipe, launch, code, log=not run.raw)
-    return code
-
-
-def _keep_revisions(launch: Launch, environ: Mapping[str, str]) -> None:
-    """Write down which commits of model and data were used, now that they have been downloaded."""
-    found = revisions.used(launch.resolved, environ)
-    with contextlib.suppress(OSError):  # a disk that is full now changes no exit code
-        if found:
-            runs.write_json(launch.folder.revisions, found)

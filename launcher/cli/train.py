@@ -16,6 +16,7 @@ from launcher.cli.start import run_recipe
     "  axr train qwen25-dpo\n"
     "  axr train my.yaml learning_rate=1.0e-6 datasets.0.path=pairs.jsonl\n"
     "  axr train qwen25-dpo --max-cost 20 --on-finish 'runpodctl stop pod $RUNPOD_POD_ID'\n"
+    "  axr train qwen25-sft --auto-resume 5 --end-stalled    left alone overnight\n"
     "  axr train llama31-dpo-lora --gpus 8 --dry-run > run.sh\n"
     "  axr train smollm2-dpo                     runs on a CPU, too\n"
     "  axr train --resume                        go on with the last run\n"
@@ -59,6 +60,22 @@ from launcher.cli.start import run_recipe
     help="Run this in a shell when the run is over, however it ended, its facts in AXR_STATE, "
     "AXR_RUN and others; not after Ctrl-C.",
 )
+@click.option(
+    "--auto-resume",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=0,
+    help="After a failure that may pass by itself, as of the network or of another node, go on "
+    "from the newest whole checkpoint: N times at most without a new one.",
+)
+@click.option(
+    "--stall-minutes",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Tell where every rank stands when nothing has moved for so long; 0 never does.",
+)
+@click.option("--end-stalled", is_flag=True, help="End a run that stands still for so long.")
 @click.option("--cpu", is_flag=True, help="Train on the CPU, even if the recipe is made for a GPU.")
 @click.option(
     "--dry-run",

@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from launcher.plugin.heartbeat import PROGRESS_FILE, Heartbeat
 from launcher.plugin.metrics import MetricsRecorder
+from launcher.plugin.stacks import listen
 from launcher.plugin.stop import Stop
 from launcher.supervise import STOP_AT
 
@@ -41,6 +42,11 @@ class RunPlugin(BasePlugin):  # type: ignore[misc]  # axolotl ships no types
             # reads from them what is downloaded. Tqdm itself, which would shift every bar a line
             # down for it, has looked when it was imported: before this.
             os.environ["TQDM_POSITION"] = "-1"
+
+    def register(self, cfg: Any) -> None:
+        """Tell where each rank stands when asked, from the first moment on."""
+        if name := os.environ.get(RUN_DIR):
+            self.stacks = listen(Path(name))
 
     def load_datasets(self, cfg: Any, preprocess: bool = False) -> None:
         """Place the model on the CPU if there is no CUDA device; load no data.
