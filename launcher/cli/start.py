@@ -158,7 +158,7 @@ def _run(run: Prepared, others: Together) -> int:
         code = supervise.execute(launch, complete, view=view, trouble=others.trouble)
     _keep_revisions(launch, complete)
     others.words = f"its training ended with exit code {code}" if code else ""
-    panel.report_end(recipe, launch, code, log=not run.raw)
+    panel.report_end(recipe, launch, code, run.view, log=not run.raw)
     return code
 
 

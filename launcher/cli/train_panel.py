@@ -8,11 +8,14 @@ from pathlib import Path
 
 from launcher import causes, runs
 from launcher.checkpoints import checkpoints
+from launcher.cli import memory_panel
 from launcher.cli import plan_panel as panel
 from launcher.cli.console import next_commands, plain, say, typed
 from launcher.cli.outlook import Outlook
+from launcher.files import read_mapping
 from launcher.launch import Launch
 from launcher.recipe import Recipe
+from launcher.runs.folder import RunFolder
 from launcher.supervise import OVER_BUDGET
 from launcher.watch import bars
 
@@ -37,30 +40,45 @@ def last_words(lines: Sequence[str]) -> list[str]:
     return [line for line in lines if line.strip() and not bars.bar(line)][-LAST:]
 
 
-def report_end(recipe: Recipe, launch: Launch, code: int, *, log: bool) -> None:
+def report_end(recipe: Recipe, launch: Launch, code: int, view: Outlook, *, log: bool) -> None:
     """Say how a run ended; of one that failed the cause, and what to type next. ``log``: and what
     it said last, which nobody has seen yet.
     """
     folder = launch.folder
+    _say_left_out(folder)
     if code == 0:
         say(f"done: the model is in {launch.resolved['output_dir']}", fg="green", bold=True)
         return
+    place = Path(str(launch.resolved["output_dir"]))
+    whole = next((one for one in checkpoints(place) if not one.fault), None)
+    again = [f"axr train --resume {typed(str(folder.root))}"] if whole else []
     if code == OVER_BUDGET:
-        say("stopped: its hours are over; the last checkpoint is whole", fg="yellow", bold=True)
-        next_commands(f"axr train --resume {typed(str(folder.root))}")
+        rest = f"goes on from step {whole.step}" if whole else "no checkpoint is whole"
+        say(f"stopped: its hours are over; {rest}", fg="yellow", bold=True)
+        next_commands(*again)
         return
     how = f"stopped by signal {code - 128}" if code > 128 else f"failed with exit code {code}"
     say(f"the training {how}; all that it said is in {folder.log}", fg="red", bold=True)
+    lines = runs.last_lines(folder)
     if log and code not in _ASKED:
-        for line in last_words(runs.last_lines(folder)):
+        for line in last_words(lines):
             say(f"  {plain(line)}", dim=True)
-    if code not in _ASKED and (found := causes.told(runs.last_lines(folder), code)):
+    if code not in _ASKED and (found := causes.told(lines, code)):
         name = typed(recipe.file)
         say(f"  cause    {found.cause.fact}: {found.line}")
-        say(f"  help     {found.cause.remedy.replace('{recipe}', name)}", fg="green")
-    place = Path(str(launch.resolved["output_dir"]))
-    whole = any(not one.fault for one in checkpoints(place))
-    next_commands(
-        *([f"axr train --resume {typed(str(folder.root))}"] if whole else []),
-        f"tail -n 50 {typed(str(folder.log))}",
-    )
+        if found.cause.name == "out-of-memory" and view.forecast:
+            again = list(memory_panel.report(folder, view, lines, resumable=whole is not None))
+        else:
+            say(f"  help     {found.cause.remedy.replace('{recipe}', name)}", fg="green")
+    next_commands(*again, f"tail -n 50 {typed(str(folder.log))}")
+
+
+def _say_left_out(folder: RunFolder) -> None:
+    """Say how many checkpoints the disk had no room for."""
+    found = read_mapping(folder.left_out, 2**16) or {}
+    if count := found.get("count"):
+        say(
+            f"{count} checkpoint{'s were' if count != 1 else ' was'} left out for lack of space, "
+            f"the last at step {found.get('step')}: {plain(str(found.get('why')))}",
+            fg="yellow",
+        )
