@@ -165,3 +165,12 @@ def test_what_a_run_may_go_on_with() -> None:
     assert resume.may_change("micro_batch_size")
     assert resume.may_change("eval_batch_size")
     assert not resume.may_change("optimizer")
+
+
+def test_checkpoints_that_were_left_out_are_told_at_the_end(stack: Stack) -> None:
+    stack.gpus(1)
+    why = '{"count": 3, "step": 40, "why": "it takes 1.20 GiB, 0.40 GiB are free"}'
+    stack.trainer(f"echo '{why}' > \"$AXR_RUN_DIR/left-out.json\"")
+    code, _, said = stack.run("train", "llama31-dpo-lora", "--skip-doctor")
+    assert code == 0
+    assert "3 checkpoints were left out for lack of space, the last at step 40: it takes" in said

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,9 +112,15 @@ def test_a_disk_that_is_full_ends_no_run_and_takes_no_checkpoint(
     assert steps(run) == before
     assert f"next: axr train --resume {run.root}" in said.read_text()
     filler.unlink()
-    done = train(tmp_path, disk, "--resume", f"max_steps={before[0] + 3}")
+    for step in before[1:]:
+        shutil.rmtree(run.model / f"checkpoint-{step}")
+    filler.write_bytes(bytes(WHOLE))  # room for one and a half is left
+    words = ["--resume", "save_total_limit=1", f"max_steps={before[0] + 3}"]
+    done = train(tmp_path, disk, *words)
     assert done.code == 0, done.said[-4000:]
-    assert steps(run) == [before[0] + 3, before[0] + 2]
+    assert "left out for lack of space" in done.said
+    assert steps(run) == before[:1]  # the only whole one is never given for the next
+    assert (run.model / "model.safetensors").exists()
 
 
 FILLER = """
@@ -174,7 +181,7 @@ def test_a_save_that_fails_on_two_ranks_leaves_nothing_behind(tmp_path: Path, sm
     assert done.returncode == 0, done.stdout[-6000:]
     assert steps(run) == [3, 1]
     assert "checkpoint-2 is left out: OSError: [Errno 28]" in done.stdout
-    said = json.loads(run.left_out.read_text())
+    said = json.loads(run.left_out.read_text())  # once the disk took it
     assert (said["count"], said["step"]) == (1, 2)
 
 

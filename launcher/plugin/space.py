@@ -52,7 +52,7 @@ class Saves:
         """Take the place of the trainer's own; count in ``folder`` what is left out."""
         self.trainer, self.file, self.refused = trainer, folder / LEFT_OUT, False
         before = (read_mapping(self.file, 2**16) or {}).get("count")
-        self.count = before if isinstance(before, int) else 0
+        self.count, self.said = before if isinstance(before, int) else 0, ""
         self._entered = self._weights = False  # how far the save is, for what other ranks wait for
         self._save_checkpoint, trainer._save_checkpoint = trainer._save_checkpoint, self.save
         self._save_model, trainer.save_model = trainer.save_model, self.save_model
@@ -65,7 +65,7 @@ class Saves:
         short, going = self._judge()
         self.refused = bool(of_all(int(bool(short)), self.trainer.args.device))
         if self.refused:
-            self._tell(short)
+            self._tell(short or "the disk of another rank is too small")
             return
         for folder in going:
             _say(f"{folder.name} is deleted before the next one is saved: no room for both")
@@ -78,9 +78,12 @@ class Saves:
                 raise
             failed, why = self._survive(), f"{type(problem).__name__}: {problem}"
         self.refused = of_all(failed, self.trainer.args.device) == ALL
-        if self.refused and self._writes():
-            shutil.rmtree(self._place(), ignore_errors=True)
-            self._tell(why)
+        if self.refused:
+            if self._writes():
+                shutil.rmtree(self._place(), ignore_errors=True)
+            self._tell(why or "another rank could not write its part")
+        elif self.said:
+            self._note()  # what a full disk did not take before
 
     def save_model(self, *args: Any, **kwargs: Any) -> None:
         """Save the weights, and note that they are."""
@@ -105,6 +108,7 @@ class Saves:
         needed, free = self._bytes() * MARGIN, _free(self._place().parent)
         if free is None:
             return "", []
+        free += size(self._place())  # saved a second time, as a stop at the end of an epoch
         last = self.trainer.state.global_step >= self.trainer.state.max_steps
         result = weight_bytes(self.trainer.model) if last else 0
         if free + sum(map(size, after)) < needed + result:
@@ -142,7 +146,7 @@ class Saves:
         if not whole:
             return weights
         if self._sharded():
-            return weights + shared_state_bytes(self.trainer.model)
+            return 2 * weights + shared_state_bytes(self.trainer.model)  # in shards once more
         return weights + state_bytes(self.trainer.optimizer)
 
     def _survive(self) -> int:
@@ -163,16 +167,22 @@ class Saves:
         return STATE
 
     def _tell(self, why: str) -> None:
-        """Say that a save was left out, and count it; only who knows why."""
-        if not why:
+        """Say that a save was left out, once a node, and count it."""
+        if self.trainer.args.local_process_index != 0:
             return
         place, step = self._place(), self.trainer.state.global_step
         last = next((one.folder.name for one in checkpoints(place.parent) if not one.fault), "none")
         _say(f"{place.name} is left out: {why} ({place.parent}); the newest whole one: {last}")
         self.count += 1
-        with contextlib.suppress(OSError):  # it was said, and the disk is full
-            said = json.dumps({"count": self.count, "step": step, "why": why})
-            self.file.write_text(said, encoding="utf-8")
+        self.said = json.dumps({"count": self.count, "step": step, "why": why})
+        self._note()
+
+    def _note(self) -> None:
+        """Write down what was left out, where the disk takes that."""
+        temporary = self.file.with_name(f".{LEFT_OUT}")
+        with contextlib.suppress(OSError):
+            temporary.write_text(self.said, encoding="utf-8")
+            temporary.replace(self.file)
 
     def _writes(self) -> bool:
         """Whether this rank writes weights, and deletes: rank 0, or the first of each node."""
