@@ -55,7 +55,7 @@ def train(folder: Path, disk: Path, *args: object) -> Trained:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=500,
         check=False,
     )
     (made,) = (one for one in disk.iterdir() if one.is_dir())
@@ -70,7 +70,7 @@ def steps(run: RunFolder) -> list[int]:
 
 
 def wait_for(text: str, said: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 300
     while text not in said.read_text():
         assert process.poll() is None, said.read_text()[-4000:]
         assert time.monotonic() < deadline, said.read_text()[-4000:]
@@ -108,7 +108,7 @@ def test_a_disk_that_is_full_ends_no_run_and_takes_no_checkpoint(
     before = steps(run)
     assert before
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=90) == 143, said.read_text()[-4000:]
+    assert process.wait(timeout=150) == 143, said.read_text()[-4000:]
     assert steps(run) == before
     assert f"next: axr train --resume {run.root}" in said.read_text()
     filler.unlink()
@@ -175,7 +175,7 @@ def test_a_save_that_fails_on_two_ranks_leaves_nothing_behind(tmp_path: Path, sm
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:]
