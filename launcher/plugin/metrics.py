@@ -61,7 +61,7 @@ class MetricsRecorder(TrainerCallback):  # type: ignore[misc]
             self.broken = False
         except OSError as problem:
             if not self.broken:
-                print(f"axr: {self.file} misses steps: {problem.strerror}", flush=True)
+                print(f"\naxr: {self.file} misses steps: {problem.strerror}", flush=True)
             self.broken = True
 
 
