@@ -8,7 +8,7 @@ import contextlib
 import json
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,27 @@ def checkpoints(model: Path) -> list[Checkpoint]:
         if number.isascii() and number.isdecimal() and folder.is_dir():
             found.append(Checkpoint(folder, int(number), fault(folder)))
     return sorted(found, key=lambda one: one.step, reverse=True)
+
+
+def rotated(standing: Sequence[Path], *, limit: int | None, best: Path | None = None) -> list[Path]:
+    """Return which of the checkpoints that stand, the oldest first, transformers deletes once one
+    more is saved beside them (trainer_utils.rotate_checkpoints, 5.16): ``limit`` is
+    save_total_limit, ``best`` the one that load_best_model_at_end will want.
+    """
+    if limit is None or limit <= 0:
+        return []
+    kept = max(limit, 1 if best is None else 2)
+    loose = [one for one in standing if one != best]
+    return loose[: max(0, len(standing) + 1 - kept)]
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of the files in a folder and below it; what vanishes meanwhile is none."""
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 def fault(folder: Path) -> str:

@@ -123,6 +123,11 @@ def _load(file: Path, folder: RunFolder, overrides: Sequence[str]) -> Recipe:
     return replace(recipes.load(file, [*before, *overrides]), name=_recipe_name(folder))
 
 
+def may_change(key: str) -> bool:
+    """Return whether a run may go on with another value of a key."""
+    return bool(_FREE.match(key))
+
+
 def check(run: Begun, settings: Mapping[str, Any], processes: int) -> list[Diagnostic]:
     """Return what keeps a run from going on with ``settings`` on so many processes."""
     return [
@@ -135,7 +140,7 @@ def check(run: Begun, settings: Mapping[str, Any], processes: int) -> list[Diagn
 def _changed(run: Begun, settings: Mapping[str, Any]) -> Iterator[Diagnostic]:
     for key in sorted({*run.settings, *settings}):
         before, after = run.settings.get(key), settings.get(key)
-        if before != after and not _FREE.match(key):
+        if before != after and not may_change(key):
             fact = f"{key} was {_short(before)} when the run began, and is {_short(after)} now"
             hint = "start a new run without --resume"
             if _short(before) == (whole := json.dumps(before, default=str)):

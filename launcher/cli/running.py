@@ -120,7 +120,7 @@ def _run(run: Prepared, others: Together, tries: Attempts, patience: Patience) -
         ended = replace(ended, why=others.trouble_within(meeting.SILENCE))
     tries.judge(ended, Path(str(launch.resolved["output_dir"])))
     others.words = tries.words(ended)
-    panel.report_end(recipe, launch, ended, tries, log=not run.raw)
+    panel.report_end(recipe, launch, ended, tries, run.view, log=not run.raw)
     return ended
 
 

@@ -7,12 +7,15 @@ from pathlib import Path
 
 from launcher import runs
 from launcher.checkpoints import checkpoints
+from launcher.cli import memory_panel
 from launcher.cli import plan_panel as panel
 from launcher.cli.attempts import Attempts
 from launcher.cli.console import next_commands, plain, say, typed
 from launcher.cli.outlook import Outlook
+from launcher.files import read_mapping
 from launcher.launch import Launch
 from launcher.recipe import Recipe
+from launcher.runs.folder import RunFolder
 from launcher.supervise import OVER_BUDGET, Ended
 from launcher.watch import bars
 
@@ -35,11 +38,14 @@ def last_words(lines: Sequence[str]) -> list[str]:
     return [line for line in lines if line.strip() and not bars.bar(line)][-LAST:]
 
 
-def report_end(recipe: Recipe, launch: Launch, ended: Ended, tries: Attempts, *, log: bool) -> None:
+def report_end(
+    recipe: Recipe, launch: Launch, ended: Ended, tries: Attempts, view: Outlook, *, log: bool
+) -> None:
     """Say how a run ended; of one that failed the cause, and whether it is started again, or what
     to type next. ``log``: and what it said last, which nobody has seen yet.
     """
     folder, code = launch.folder, ended.exit_code
+    _say_left_out(folder)
     if code == 0:
         say(f"done: the model is in {launch.resolved['output_dir']}", fg="green", bold=True)
         return
@@ -54,7 +60,13 @@ def report_end(recipe: Recipe, launch: Launch, ended: Ended, tries: Attempts, *,
     how = f"stopped by signal {code - 128}" if code > 128 else f"failed with exit code {code}"
     say(f"the training {how}; all that it said is in {folder.log}", fg="red", bold=True)
     if ended.state == "failed":
-        _say_cause(recipe, ended, last_words(runs.last_lines(folder)) if log else [])
+        lines = runs.last_lines(folder)
+        _say_cause(ended, last_words(lines) if log else [])
+        if ended.told and ended.told.cause.name == "out-of-memory" and view.forecast:
+            again = list(memory_panel.report(folder, view, lines, resumable=whole is not None))
+        elif ended.told:
+            remedy = ended.told.cause.remedy.replace("{recipe}", typed(recipe.file))
+            say(f"  help     {remedy}", fg="green")
     if tries.why:
         say(f"  restart  {tries.why}", bold=True)
     if tries.wait is None:
@@ -62,14 +74,23 @@ def report_end(recipe: Recipe, launch: Launch, ended: Ended, tries: Attempts, *,
         next_commands(*again, more if folder.failure.exists() else f"tail {typed(str(folder.log))}")
 
 
-def _say_cause(recipe: Recipe, ended: Ended, last: Sequence[str]) -> None:
-    """Say what a training that failed said last, why it did, and what to do."""
+def _say_cause(ended: Ended, last: Sequence[str]) -> None:
+    """Say what a training that failed said last, and why it did."""
     for line in last:
         say(f"  {plain(line)}", dim=True)
     rank = f"rank {ended.rank} failed first: " if ended.rank is not None else ""
     if ended.told is None:
         say(f"  cause    {rank}not known: {plain(ended.why or ended.last)}")
-        return
-    cause = ended.told.cause
-    say(f"  cause    {rank}{cause.fact}: {plain(ended.told.line)}")
-    say(f"  help     {cause.remedy.replace('{recipe}', typed(recipe.file))}", fg="green")
+    else:
+        say(f"  cause    {rank}{ended.told.cause.fact}: {plain(ended.told.line)}")
+
+
+def _say_left_out(folder: RunFolder) -> None:
+    """Say how many checkpoints the disk had no room for."""
+    found = read_mapping(folder.left_out, 2**16) or {}
+    if count := found.get("count"):
+        say(
+            f"{count} checkpoint{'s were' if count != 1 else ' was'} left out for lack of space, "
+            f"the last at step {found.get('step')}: {plain(str(found.get('why')))}",
+            fg="yellow",
+        )

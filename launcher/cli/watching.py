@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 EVERY = 0.5  # seconds between two looks at the folder
 DUMB = ("", "dumb", "unknown")  # terminals that cannot draw twice in one place
+OURS = "axr: "  # begins what the plugin prints (launcher/plugin/space.py)
 
 
 def warn(text: str) -> None:
@@ -67,7 +68,9 @@ class Lines:
         self.say = self.shown.say
 
     def output(self, text: str) -> None:
-        """Show nothing: it is in the log."""
+        """Show what the plugin in the training has to say; the log has the rest."""
+        if text.startswith(OURS):
+            self.say(plain(text.removeprefix(OURS).rstrip()))
 
     def tick(self) -> None:
         """Print a line if one is due."""
@@ -122,7 +125,9 @@ class Panel:
         self.console.print(Text(plain(text), style="bold yellow"), soft_wrap=True)
 
     def output(self, text: str) -> None:
-        """Show nothing: its last line is read from the log."""
+        """Show what the plugin in the training has to say; the log has the rest."""
+        if text.startswith(OURS):
+            self.say(plain(text.removeprefix(OURS).rstrip()))
 
     def tick(self) -> None:
         """Nothing to do: it is drawn by itself."""

@@ -32,25 +32,37 @@ OFFLOADED = 4 + 8 + 4 + 2
 @dataclass(frozen=True)
 class Saving:
     """What is kept. ``limit``: save_total_limit, 4 in axolotl if nothing is said; ``checkpoints``:
-    how many the run will write (None: more than the limit); ``merged``: the adapter is merged into
-    the model afterwards.
+    how many the run will write (None: more than the limit); ``best``: load_best_model_at_end, which
+    keeps one more beside the newest; ``merged``: the adapter is merged into the model afterwards.
     """
 
     limit: int = 4
     checkpoints: int | None = None
     weights_only: bool = False  # save_only_model
     merged: bool = False
+    best: bool = False
 
-    def kept(self, more: int = 0) -> int:
-        """Return the checkpoints that stand; ``more`` are being written beside the limit."""
-        most = self.limit + more
-        return most if self.checkpoints is None else min(most, self.checkpoints)
+    @property
+    def kept(self) -> int:
+        """The checkpoints that stand between two saves."""
+        return self._at_most(max(self.limit, 2 if self.best else 1))
+
+    @property
+    def peak(self) -> int:
+        """The checkpoints that stand while one is written, the best and the newest whole one among
+        them: on a disk without room for more, the launcher's plugin deletes the oldest before that
+        (launcher/plugin/space.py). Axolotl alone needs one more than it keeps.
+        """
+        return self._at_most(max(self.limit, 3 if self.best else 2))
+
+    def _at_most(self, count: int) -> int:
+        return count if self.checkpoints is None else min(count, self.checkpoints)
 
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes by term. ``checkpoint`` is one; ``checkpoints`` those that stand while one more is
-    being written; ``kept`` those that stay.
+    """Bytes by term. ``checkpoint`` is one; ``checkpoints`` those that stand while one is being
+    written, it included; ``kept`` those that stay.
     """
 
     model: float
@@ -65,7 +77,7 @@ class Disk:
 
     @property
     def saving(self) -> float:
-        """What stands while a checkpoint is being written: the oldest goes only afterwards."""
+        """What stands while a checkpoint is being written."""
         return self._before + self.checkpoints
 
     @property
@@ -101,8 +113,8 @@ def disk(
         dataset=2 * dataset,
         prepared=_prepared(job) * tokens,
         checkpoint=one,
-        checkpoints=one * saving.kept(1),
-        kept=one * saving.kept(),
+        checkpoints=one * saving.peak,
+        kept=one * saving.kept,
         final=trained_model(job) + SMALL,
         beside=_beside(job),
         merged=job.model.parameters * 2 + SMALL if saving.merged and job.adapter else 0.0,

@@ -104,6 +104,7 @@ class Forecast:
             checkpoints=self.length.checkpoints,
             weights_only=is_on(value.get("save_only_model")),
             merged=self.job.adapter is not None,
+            best=is_on(value.get("load_best_model_at_end")),
         )
         epochs = number(value.get("num_epochs")) or 1
         return disk(self.job, kept, tokens=(self.tokens or 0.0) / max(epochs, 1))

@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from launcher.plugin.heartbeat import PROGRESS_FILE, Heartbeat
 from launcher.plugin.metrics import MetricsRecorder
+from launcher.plugin.space import Saves
 from launcher.plugin.stacks import listen
 from launcher.plugin.stop import Stop
 from launcher.supervise import STOP_AT
@@ -80,8 +81,12 @@ class RunPlugin(BasePlugin):  # type: ignore[misc]  # axolotl ships no types
         return [MetricsRecorder(folder / METRICS_FILE), stop, self.heartbeat]
 
     def post_trainer_create(self, cfg: Any, trainer: Any) -> None:
-        """Note that the model is being placed now."""
+        """Note that the model is being placed now; have the trainer make room for its checkpoints,
+        and outlive a full disk.
+        """
         self.heartbeat.beat("load")
+        if name := os.environ.get(RUN_DIR):
+            Saves(trainer, Path(name))
 
     def post_train(self, cfg: Any, model: Any) -> None:
         """Note that the model is saved."""

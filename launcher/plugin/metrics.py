@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,14 +23,14 @@ class MetricsRecorder(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, file: Path) -> None:
         """Record into ``file``, whose folder exists."""
-        self.file = file
+        self.file, self.broken = file, False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Close the line that a killed run may have left half-written."""
-        if state.is_world_process_zero and not _ends_with_newline(self.file):
-            _append(self.file, "")
+        if state.is_world_process_zero:
+            self._append()
 
     def on_log(
         self,
@@ -46,7 +47,22 @@ class MetricsRecorder(TrainerCallback):  # type: ignore[misc]
         line["max_steps"] = state.max_steps
         if torch.cuda.is_available():
             line["peak_allocated_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
-        _append(self.file, json.dumps(line, allow_nan=False))
+        self._append(json.dumps(line, allow_nan=False) + "\n")
+
+    def _append(self, line: str = "") -> None:
+        """Write a line, after the end of one that was cut short. What a full disk refuses is said
+        once and is lost; it must not end the run.
+        """
+        try:
+            start = "" if _ends_with_newline(self.file) else "\n"
+            if start or line:
+                with self.file.open("ab", buffering=0) as stream:
+                    stream.write((start + line).encode())
+            self.broken = False
+        except OSError as problem:
+            if not self.broken:
+                print(f"\naxr: {self.file} misses steps: {problem.strerror}", flush=True)
+            self.broken = True
 
 
 def record(
@@ -76,10 +92,9 @@ def _number(value: Any) -> float | int | None:
     return plain if isinstance(plain, int | float) else None
 
 
-def _append(file: Path, line: str) -> None:
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(line + "\n")
-
-
 def _ends_with_newline(file: Path) -> bool:
-    return not file.exists() or file.read_bytes()[-1:] in (b"\n", b"")
+    if not file.exists() or not file.stat().st_size:
+        return True
+    with file.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"

@@ -7,6 +7,7 @@ all ranks agree on the step, rank 0's trainer saves, and ``stopped.json`` says t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from launcher.plugin.measure import state_bytes, weight_bytes
 
 RANKS = "ranks"
 STOPPED = "stopped.json"
@@ -49,7 +52,7 @@ class Stop(TrainerCallback):  # type: ignore[misc]  # transformers' types are no
         """Save and stop after this step if any rank was asked to."""
         if self.until is not None and time.time() >= self.until:
             self.why = SPENT
-        self.agreed = _of_all(self.why, args.device)
+        self.agreed = of_all(self.why, args.device)
         if self.agreed:
             control.should_save = control.should_training_stop = True
             args.save_only_model = args.save_only_model and not _fits(args, kwargs)
@@ -61,16 +64,28 @@ class Stop(TrainerCallback):  # type: ignore[misc]  # transformers' types are no
         said of one that was being saved when the signal came: the next step stops.
         """
         if self.agreed and state.is_local_process_zero:
-            said = {"step": state.global_step, "why": WHY[self.agreed]}
-            temporary = self.folder / f".{STOPPED}"
+            self._say(step=state.global_step, why=WHY[self.agreed])
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Say that it stopped without a checkpoint, where the disk had no room for one."""
+        if self.agreed and state.is_local_process_zero and not (self.folder / STOPPED).exists():
+            self._say(step=state.global_step, why=WHY[self.agreed], saved=False)
+
+    def _say(self, **said: Any) -> None:
+        """Leave the file that the launcher waits for; on a full disk it is empty."""
+        temporary = self.folder / f".{STOPPED}"
+        with contextlib.suppress(OSError):
             temporary.write_text(json.dumps(said), encoding="utf-8")
+        with contextlib.suppress(OSError):
             temporary.replace(self.folder / STOPPED)
 
     def _receive(self, number: int, frame: object) -> None:
         self.why = max(self.why, ASKED)
 
 
-def _of_all(why: int, device: torch.device) -> int:
+def of_all(why: int, device: torch.device) -> int:
     """Return the greatest reason of all ranks: a step that one ends and another goes on from would
     hang. One number a step, in the order of the ranks' other messages.
     """
@@ -85,9 +100,5 @@ def _fits(args: TrainingArguments, parts: dict[str, Any]) -> bool:
     """Whether a checkpoint with the optimizer's state fits the disk: without it, as a recipe may
     want its checkpoints, no training can go on.
     """
-    model, optimizer = parts.get("model"), parts.get("optimizer")
-    held = [*model.parameters()] if model is not None else []
-    for state in optimizer.state.values() if optimizer is not None else ():
-        held += [one for one in state.values() if isinstance(one, torch.Tensor)]
-    needed = sum(one.numel() * one.element_size() for one in held)
-    return bool(needed < shutil.disk_usage(args.output_dir).free)
+    needed = weight_bytes(parts["model"]) + state_bytes(parts["optimizer"]) if parts else 0.0
+    return needed < shutil.disk_usage(args.output_dir).free

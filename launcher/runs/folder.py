@@ -75,6 +75,11 @@ class RunFolder:
         return self.own / "stopped.json"
 
     @property
+    def left_out(self) -> Path:
+        """How many checkpoints were left out for lack of space; written by the plugin."""
+        return self.own / "left-out.json"
+
+    @property
     def plan(self) -> Path:
         """What was forecast before the start, and the price of an hour."""
         return self.own / "plan.json"

@@ -228,14 +228,25 @@ def test_a_prepared_dataset(tmp_path: Path, packed: bool) -> None:
     assert written == pytest.approx(predicted, rel=0.03)
 
 
-def test_one_checkpoint_more_stands_while_it_is_written() -> None:
-    found = disk(BIG, Saving(limit=2))
+@pytest.mark.parametrize(
+    ("saving", "peak", "kept"),
+    [
+        (Saving(limit=1), 2, 1),  # the newest whole one stands until the next is written
+        (Saving(limit=2), 2, 2),  # the oldest goes before
+        (Saving(limit=4), 4, 4),
+        (Saving(limit=1, best=True), 3, 2),
+        (Saving(limit=3, best=True), 3, 3),
+        (Saving(limit=1, best=True, checkpoints=1), 1, 1),
+    ],
+)
+def test_checkpoints_that_stand_while_one_is_written(saving: Saving, peak: int, kept: int) -> None:
+    found = disk(BIG, saving)
     one = 6 * LLAMA.parameters + SMALL  # 2 weights, 4 moments
     assert found.checkpoint == one
-    assert (found.checkpoints, found.kept) == (3 * one, 2 * one)
-    assert found.saving == found.model + 3 * one
-    assert found.end == found.model + 2 * one + 2 * LLAMA.parameters + SMALL
-    assert found.needed == found.saving
+    assert (found.checkpoints, found.kept) == (peak * one, kept * one)
+    assert found.saving == found.model + peak * one
+    assert found.end == found.model + kept * one + 2 * LLAMA.parameters + SMALL
+    assert found.needed == max(found.saving, found.end)
 
 
 def test_a_run_that_writes_fewer_keeps_fewer() -> None:
