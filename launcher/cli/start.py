@@ -16,7 +16,7 @@ from launcher import node as nodes
 from launcher import preflight, repeat, runs, supervise
 from launcher import recipe as recipes
 from launcher import resume as resuming
-from launcher.cli import ground
+from launcher.cli import ground, tokens
 from launcher.cli import train_panel as panel
 from launcher.cli.console import say, show_problems
 from launcher.cli.ground import Options
@@ -30,6 +30,7 @@ from launcher.node import Machine, Node
 from launcher.plan.check import check as plan_check
 from launcher.recipe import Recipe
 from launcher.resume import Begun
+from launcher.rules.security import remote_code
 from launcher.runs import git, revisions
 from launcher.runs.folder import RunFolder, run_name, runs_root
 from launcher.runs.machine import machine as hardware
@@ -93,13 +94,14 @@ def run_recipe(
         )
         with runs.held(folder):
             until = {**environ, **_until(how)}
-            prepared = Prepared(recipe, launch, until, node, machine, view, begun)
+            foreign = any(one.code == remote_code.code.code for one in problems)
+            prepared = Prepared(recipe, launch, until, node, machine, view, begun, foreign)
             return _run(prepared, others), folder
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that is known of a run before it starts."""
+    """All that is known of a run before it starts. ``foreign``: it runs code from outside."""
 
     recipe: Recipe
     launch: Launch
@@ -108,6 +110,7 @@ class Prepared:
     machine: Machine
     view: Outlook
     begun: Begun | None
+    foreign: bool
 
 
 def _recipe(name: str, overrides: tuple[str, ...]) -> Recipe:
@@ -133,8 +136,10 @@ def _until(how: Options) -> dict[str, str]:
 
 
 def _run(run: Prepared, others: Together) -> int:
-    recipe, launch, begun = run.recipe, run.launch, run.begun
-    complete = {**others.environment(), **run.environ, **launch.env}
+    recipe, begun = run.recipe, run.begun
+    complete = {**others.environment(), **run.environ, **run.launch.env}
+    rows = digests(recipe)
+    launch, share = tokens.placed(run.launch, rows, complete, foreign=run.foreign)
     typed = [text for text in recipe.overrides if not text.startswith(resuming.KEY)]
     start = runs.Start(
         recipe=recipe.texts[recipe.file],
@@ -144,7 +149,7 @@ def _run(run: Prepared, others: Together) -> int:
         machine=str(run.node),
         processes=launch.world_size,
         overrides=typed,
-        data={} if begun else digests(recipe),
+        data={} if begun else rows,
         step=begun.step if begun else None,
         origins=origins(
             recipe,
@@ -166,6 +171,8 @@ def _run(run: Prepared, others: Together) -> int:
         trouble=others.trouble,
     )
     _keep_revisions(launch, complete)
+    if share:
+        tokens.keep(launch, share, recipe, complete)
     others.words = f"its training ended with exit code {code}" if code else ""
     panel.report_end(recipe, launch, code)
     return code
