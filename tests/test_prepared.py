@@ -17,7 +17,8 @@ from launcher import prepared
 from launcher import recipe as recipes
 from launcher.dataset.digest import digests
 from launcher.facts.derive import readers, transfers
-from launcher.prepared import FREE, Shared
+from launcher.prepared import Shared
+from launcher.prepared.shaping import FREE
 from launcher.schema.validator import schema
 
 KEYS = frozenset(schema()["properties"]) - {"x-recipe"}
@@ -157,6 +158,10 @@ def test_what_may_shape_the_rows_gives_them_another_place(place: Path) -> None:
         ("datasets.0.path=s3://a/b", "neither a file here nor a name on the Hub"),
         ("datasets.0.path=null", "neither a file here nor a name on the Hub"),
         ("datasets.0.path=org/rows", "which commit of org/rows is read is not known"),
+        ("datasets={path: rows.jsonl}", "its data is no list of entries"),
+        ("test_datasets=[rows.jsonl]", "its data is no list of entries"),
+        ("datasets.0.data_files=other/*.jsonl", 'data_files "other/*.jsonl" is no file here'),
+        ("base_model_config=org/model", "neither a folder here nor a name on the Hub"),
         ("base_model=./none", "neither a folder here nor a name on the Hub"),
         ("base_model=org/model", "which commit of org/model is read is not known"),
     ],

@@ -30,6 +30,8 @@ def placed(
     if maker := found.maker:
         why = f"tokenised by {maker} from the same rows, in the same way"
         return with_prepared(launch, found.place, why), None
+    if found.place.exists():
+        say(f"  data     {found.place} is not whole, or not writable, and is not read: delete it")
     return launch, found if launch.folder.node == 0 else None
 
 
