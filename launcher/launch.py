@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from launcher.recipe import Recipe, located
 from launcher.rules.batch import accumulation_steps, micro_batch, overridden, replicas
 from launcher.runs.folder import RunFolder
 
+PREPARED = "dataset_prepared_path"
+OWN_ROWS = "so that data prepared from other rows is never trained on"
 PATIENCE = 7200  # seconds
 PLUGIN = "launcher.plugin.RunPlugin"
 # What is exported wins over .env.
@@ -77,6 +79,22 @@ def build(
     )
 
 
+def with_prepared(launch: Launch, place: Path, why: str) -> Launch:
+    """Return a launch that reads its tokenized data from ``place``, or writes it there; of one
+    whose user has named a place, the same.
+    """
+    if not any(change.key == PREPARED for change in launch.changes):
+        return launch
+    return replace(
+        launch,
+        resolved={**launch.resolved, PREPARED: str(place)},
+        changes=tuple(
+            replace(change, after=str(place), reason=why) if change.key == PREPARED else change
+            for change in launch.changes
+        ),
+    )
+
+
 def command_lines(launch: Launch) -> str:
     """Return the environment and the command as lines for a shell."""
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in launch.env.items())
@@ -115,10 +133,7 @@ def _own_places(recipe: Recipe, folder: RunFolder) -> Iterator[Change]:
     """
     reasons = {
         "output_dir": (folder.model, "so that no run writes into another's result"),
-        "dataset_prepared_path": (
-            folder.prepared,
-            "so that data prepared from other rows is never trained on",
-        ),
+        PREPARED: (folder.prepared, OWN_ROWS),
     }
     for key, (path, reason) in reasons.items():
         if key not in overridden(recipe):

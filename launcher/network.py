@@ -16,11 +16,16 @@ def hub(environ: Mapping[str, str]) -> str:
     return (environ.get("HF_ENDPOINT") or HUB).rstrip("/")
 
 
+def offline(environ: Mapping[str, str]) -> bool:
+    """Whether huggingface_hub is told to ask for nothing (huggingface_hub/constants.py)."""
+    return environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
 def unreachable(url: str, environ: Mapping[str, str], timeout: float = TIMEOUT) -> str:
     """Return why the host of an address cannot be reached, nothing where it can: one connection,
     which is closed at once. Behind a proxy, the proxy has to answer.
     """
-    if environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    if offline(environ):
         return "HF_HUB_OFFLINE is set"
     host = url
     try:

@@ -121,7 +121,8 @@ def _moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def _commits(folder: RunFolder, recipe: Recipe, environ: Mapping[str, str]) -> Iterator[Diagnostic]:
     """Yield the repositories on the Hub that have moved, as far as the cache here knows."""
     for kind, listed in runs.read_mapping(folder.revisions).items():
-        for one in listed if isinstance(listed, list) else ():
+        entries = listed if isinstance(listed, list) else []
+        for one in (entry for entry in entries if isinstance(entry, dict)):
             name, revision, before = (str(one.get(key)) for key in ("name", "revision", "commit"))
             now = hub_cache.commit(kind, name, environ, revision=revision)
             if now and now != before:

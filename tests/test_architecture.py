@@ -52,6 +52,7 @@ ORDER = (
     "trackers",
     "survey",
     "runs",
+    "prepared",
     "cpu",
     "preflight",
     "doctor",

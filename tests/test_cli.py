@@ -143,7 +143,7 @@ class Stack:
 
     @property
     def run_folder(self) -> Path:
-        (folder,) = self.runs.iterdir()
+        (folder,) = self.runs.glob("*-????????-??????-????")
         return folder
 
     @property

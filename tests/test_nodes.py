@@ -96,7 +96,7 @@ class Pair(Training):
         return (self.place / f"said{rank}").read_text(errors="replace")
 
     def run(self, rank: int) -> RunFolder:
-        [root] = (self.place / f"runs{rank}").iterdir()
+        [root] = (self.place / f"runs{rank}").glob("*-????????-??????-????")
         return RunFolder(root, rank)
 
     def until(self, file: Path, seconds: float = 200) -> None:

@@ -345,3 +345,19 @@ def test_the_commits_that_were_used_are_kept_and_compared(past: RunFolder, tmp_p
     assert differences(past, **environ) == [
         ("L311", "main of a/b is 44444444 now, and was 11111111", f"revision_of_model={'1' * 40}")
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[1]",
+        "\x00",
+        '{"recipe": 5, "cwd": 7, "models": [1], "datasets": [{"name": []}], "starts": "x"}',
+        '{"recipe": {"folder": "/nonexistent", "commit": 7}, "models": 5, "axolotl": []}',
+    ],
+)
+def test_records_of_any_form_are_read(past: RunFolder, text: str) -> None:
+    for file in (past.git, past.versions, past.revisions, past.data, past.status):
+        file.write_text(text)
+    differences(past)

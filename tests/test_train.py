@@ -33,6 +33,22 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 NEEDS = {"gpu": "none", "gpus": 1, "disk": 1}
 TOKEN = "hf_" + "Tt55" * 8
+# All that a run leaves beside its model. No more: a folder is handed on.
+KEPT = {
+    "command.sh",
+    "data.json",
+    "environment.json",
+    "git.json",
+    "lock",
+    "machine.json",
+    "metrics.jsonl",
+    "origins.json",
+    "recipe.yaml",
+    "resolved.yaml",
+    "status.json",
+    "train.log",
+    "versions.json",
+}
 
 # `axr train` takes one process where there is no GPU. What it would start on two GPUs is started
 # here on two processes of the CPU.
@@ -127,7 +143,7 @@ def train(folder: Path, *args: object) -> Trained:
         timeout=300,
         check=False,
     )
-    (made,) = (folder / "runs").iterdir()
+    made = max((folder / "runs").glob("*-????????-??????-????"), key=lambda one: one.name[-20:])
     return Trained(done.returncode, done.stdout, RunFolder(made))
 
 
@@ -180,11 +196,26 @@ def test_the_run_folder_tells_how_it_was_made(full: Trained) -> None:
     assert full.resolved["num_epochs"] == 2
     assert full.resolved["bf16"] is False
     assert json.loads(full.folder.versions.read_text())["axolotl"] == "0.19.0"
+    origins = json.loads(full.folder.origins.read_text())
+    assert origins["num_epochs"] == "override num_epochs=2"
+    lines = (full.folder.root.parent.parent / "sft.yaml").read_text().splitlines()
+    file, _, line = origins["learning_rate"].partition(":")
+    assert (Path(file).name, lines[int(line) - 1]) == ("sft.yaml", "learning_rate: 0.003")
+    assert origins["gradient_accumulation_steps"].startswith("launcher: 16 samples a step")
+    assert json.loads(full.folder.machine.read_text())["cores"] >= 1
+    assert full.status["step"] == 4
+    assert full.status["loss"] == full.column("loss")[-1]
+    [start] = full.status["starts"]
+    assert (start["from_step"], start["state"]) == (0, "done")
+    assert start["minutes"] == full.status["minutes"]
     log = full.folder.log.read_text(encoding="utf-8")
     assert log in full.said
     assert "Plugin loaded successfully: launcher.plugin.RunPlugin" in log
-    kept = "".join(path.read_text() for path in full.folder.root.iterdir() if path.is_file())
-    assert TOKEN not in kept + full.said
+    files = [path for path in full.folder.root.rglob("*") if path.is_file()]
+    kept = {path.name for path in files if path.parent == full.folder.root}
+    assert kept == KEPT
+    assert [path for path in files if TOKEN.encode() in path.read_bytes()] == []
+    assert TOKEN not in full.said
     assert not (full.folder.root.parent.parent / "out").exists()
 
 
@@ -197,6 +228,23 @@ def test_dpo_with_an_adapter_trains_and_is_kept(dpo: tuple[Path, Trained]) -> No
     assert margins[-1] > margins[0]
     files = {path.name for path in run.folder.model.iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json"} <= files
+
+
+def test_a_second_run_does_not_tokenise_again(dpo: tuple[Path, Trained]) -> None:
+    recipe, first = dpo
+    where = recipe.parent / "runs" / "prepared"
+    assert f"tokenised for other runs, too: {where}/" in first.said
+    assert not first.folder.prepared.exists()
+    second = train(recipe.parent, recipe, "learning_rate=0.002", "x-recipe.global_batch_size=8")
+    assert second.code == 0, second.said[-4000:]
+    assert second.folder.root != first.folder.root
+    assert f"(tokenised by {first.folder.root.name} from the same rows" in second.said
+    told = [run.folder.log.read_text(encoding="utf-8") for run in (first, second)]
+    assert ["Loading prepared dataset from disk" in text for text in told] == [False, True]
+    assert ["Dropping Long Sequences" in text for text in told] == [True, False]
+    assert second.column("rewards/margins")[-1] > 0
+    [only] = where.iterdir()
+    assert Path(second.resolved["dataset_prepared_path"]) == only
 
 
 def test_two_processes_train_what_one_does(dpo: tuple[Path, Trained], tmp_path: Path) -> None:

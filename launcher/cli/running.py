@@ -11,7 +11,7 @@ from pathlib import Path
 from launcher import launch as launching
 from launcher import meeting, runs, supervise
 from launcher import resume as resuming
-from launcher.cli import ground, watching
+from launcher.cli import ground, tokens, watching
 from launcher.cli import train_panel as panel
 from launcher.cli.attempts import Attempts
 from launcher.cli.console import say, show_problems
@@ -34,7 +34,9 @@ from launcher.supervise.life import Patience
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that is known of a run before it starts."""
+    """All that is known of a run before it starts. ``foreign``: it runs code from outside;
+    ``raw``: all that it prints is shown.
+    """
 
     recipe: Recipe
     launch: Launch
@@ -44,7 +46,8 @@ class Prepared:
     view: Outlook
     begun: Begun | None
     money: Spending
-    raw: bool = False
+    foreign: bool
+    raw: bool
 
 
 def meet_and_run(run: Prepared, tries: Attempts, patience: Patience, begun: Begun | None) -> Ended:
@@ -80,48 +83,55 @@ def _unchanged(begun: Begun, launch: Launch, machine: Machine) -> None:
 
 
 def _run(run: Prepared, others: Together, tries: Attempts, patience: Patience) -> Ended:
-    recipe, launch, begun = run.recipe, run.launch, run.begun
-    complete = {**others.environment(), **run.environ, **launch.env}
-    typed = [text for text in recipe.overrides if not text.startswith(resuming.KEY)]
-    start = runs.Start(
-        recipe=recipe.texts[recipe.file],
-        resolved=launch.resolved,
-        command=launching.again(launch, Path.cwd(), dotenv=Path(".env").exists()),
-        env=complete,
-        machine=str(run.node),
-        processes=launch.world_size,
-        overrides=typed,
-        data={} if begun else digests(recipe),
-        step=begun.step if begun else None,
-        plan=run.money.facts(run.view.forecast),
-        origins=origins(
-            recipe,
-            launch.resolved,
-            {change.key: change.reason for change in launch.changes},
-            typed,
-        ),
-        hardware=hardware(run.node, 0 if run.machine.on_cpu else run.machine.here),
-        git=git.states(Path(recipe.file), run.environ),
-    )
-    runs.create(launch.folder, start)
-    panel.describe(recipe, launch, str(run.node), run.view)
-    if begun and not begun.step and not launch.folder.node:
-        shutil.rmtree(launch.folder.prepared, ignore_errors=True)  # it may have been cut short
-    if begun:
+    complete = {**others.environment(), **run.environ, **run.launch.env}
+    rows = digests(run.recipe)
+    launch, share = tokens.placed(run.launch, rows, complete, foreign=run.foreign)
+    _record(run, launch, complete, rows)
+    panel.describe(run.recipe, launch, str(run.node), run.view)
+    if begun := run.begun:
         whence = f"step {begun.step}" if begun.step else "its beginning: no checkpoint was finished"
         say(f"  resume   goes on from {whence}")
+        if not begun.step and not launch.folder.node:
+            shutil.rmtree(launch.folder.prepared, ignore_errors=True)  # it may have been cut short
     used = [gpu.uuid for gpu in run.node.gpus if gpu.uuid]
     with watching.view(launch.folder, raw=run.raw, gpus=used) as view:
         ended = supervise.execute(
             launch, complete, view=view, trouble=others.trouble, patience=patience
         )
     _keep_revisions(launch, complete)
+    if share:
+        tokens.keep(launch, share, run.recipe, complete)
     if tries.limit and ended.told and ended.told.cause.retry and not ended.why:
         ended = replace(ended, why=others.trouble_within(meeting.SILENCE))
     tries.judge(ended, Path(str(launch.resolved["output_dir"])))
     others.words = tries.words(ended)
-    panel.report_end(recipe, launch, ended, tries, run.view, log=not run.raw)
+    panel.report_end(run.recipe, launch, ended, tries, run.view, log=not run.raw)
     return ended
+
+
+def _record(
+    run: Prepared, launch: Launch, environ: Mapping[str, str], rows: Mapping[str, str]
+) -> None:
+    """Write into the run's folder all that is known of it before it starts."""
+    recipe, begun = run.recipe, run.begun
+    typed = [text for text in recipe.overrides if not text.startswith(resuming.KEY)]
+    reasons = {change.key: change.reason for change in launch.changes}
+    start = runs.Start(
+        recipe=recipe.texts[recipe.file],
+        resolved=launch.resolved,
+        command=launching.again(launch, Path.cwd(), dotenv=Path(".env").exists()),
+        env=environ,
+        machine=str(run.node),
+        processes=launch.world_size,
+        overrides=typed,
+        data={} if begun else rows,
+        step=begun.step if begun else None,
+        plan=run.money.facts(run.view.forecast),
+        origins=origins(recipe, launch.resolved, reasons, typed),
+        hardware=hardware(run.node, 0 if run.machine.on_cpu else run.machine.here),
+        git=git.states(Path(recipe.file), run.environ),
+    )
+    runs.create(launch.folder, start)
 
 
 def _keep_revisions(launch: Launch, environ: Mapping[str, str]) -> None:

@@ -24,6 +24,7 @@ from launcher.cli.spending import spending
 from launcher.diagnostics import Diagnostic, has_errors
 from launcher.plan.check import check as plan_check
 from launcher.recipe import Recipe
+from launcher.rules.security import remote_code
 from launcher.runs.folder import RunFolder, run_name, runs_root
 from launcher.supervise.life import Patience
 from launcher.validate import validate
@@ -75,8 +76,18 @@ def run_recipe(
         need = examine.need_of(recipe, launch, machine, environ, view.forecast)
         if not examine.ready(need, node):
             return 1, None
-    until = {**environ, **money.until()}
-    prepared = Prepared(recipe, launch, until, node, machine, view, begun, money, raw=how.raw)
+    prepared = Prepared(
+        recipe,
+        launch,
+        {**environ, **money.until()},
+        node,
+        machine,
+        view,
+        begun,
+        money,
+        foreign=any(one.code == remote_code.code.code for one in problems),
+        raw=how.raw,
+    )
     patience = Patience(how.stall_minutes * 60, end=how.end_stalled)
     tries = Attempts(how.auto_resume, prepared.environ)
     ended = repeated(partial(meet_and_run, prepared, tries, patience), begun, tries)

@@ -15,7 +15,7 @@ from launcher.recipe import located
 
 MAIN = "main"
 LISTS = ("datasets", "test_datasets")
-_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 
 def repositories(settings: Mapping[str, Any]) -> list[Repository]:
