@@ -16,6 +16,7 @@ from launcher.files import is_file, is_folder, read_mapping
 
 MAX_STATE = 64 * 2**20  # bytes of trainer_state.json; its log takes about 150 a logged step
 MAX_HEADER = 100 * 2**20  # bytes of a safetensors header (the format's own limit)
+UNFINISHED = "trainer_state.json, which is written last, is missing or cut short"
 _WEIGHTS = ("model*.safetensors", "adapter_model*.safetensors", "pytorch_model*.bin")
 
 
@@ -26,6 +27,11 @@ class Checkpoint:
     folder: Path
     step: int
     fault: str = ""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether its save was cut short, so that nobody ever had it."""
+        return self.fault == UNFINISHED
 
 
 def checkpoints(model: Path) -> list[Checkpoint]:
@@ -47,7 +53,7 @@ def fault(folder: Path) -> str:
     step = folder.name.removeprefix("checkpoint-")
     state = read_mapping(folder / "trainer_state.json", MAX_STATE)
     if state is None:
-        return "trainer_state.json, which is written last, is missing or cut short"
+        return UNFINISHED
     if str(state.get("global_step")) != step:
         return f"its trainer_state.json is of step {state.get('global_step')}"
     return next(_faults(folder), "")

@@ -50,13 +50,15 @@ def cluster(
     found = next((one for read in _READERS if (one := read(environ))), ONE)
     if nodes is None and rank is None and head is None:
         return _checked(found)
+    if found == ONE:
+        found = _indexed(environ)
     host, port = _address(head) if head else (found.host, found.port)
     count = found.nodes if nodes is None else nodes
     own = found.rank if rank is None else rank
     if head and count == 1:
         fact = "--head, but there is one node"
         raise LauncherError(fact, "add --nodes 2 and --node-rank", exit_code=2)
-    if rank is None and count > 1 and found.nodes == 1:
+    if rank is None and count > 1 and not found.told_by:
         raise LauncherError(
             f"--nodes {count} without --node-rank",
             "on the first node --node-rank 0, on the others 1, 2, ...",
@@ -168,6 +170,15 @@ def _mpi(environ: Mapping[str, str]) -> Cluster | None:
         fact = f"mpirun starts {environ['OMPI_COMM_WORLD_LOCAL_SIZE']} processes a node"
         raise LauncherError(fact, "mpirun --map-by ppr:1:node axr train ...", exit_code=2)
     return Cluster(count, rank, environ.get("MASTER_ADDR", ""), PORT, "Open MPI", "")
+
+
+def _indexed(environ: Mapping[str, str]) -> Cluster:
+    """A Kubernetes Job with an index, as JobSet makes them: it tells which node this one is, not of
+    how many.
+    """
+    rank = _whole(environ.get("JOB_COMPLETION_INDEX"))
+    head = environ.get("MASTER_ADDR", "")
+    return Cluster(1, rank, head, PORT, "JOB_COMPLETION_INDEX") if rank >= 0 else ONE
 
 
 _READERS: tuple[Callable[[Mapping[str, str]], Cluster | None], ...] = (

@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from launcher import cpu, facts, hazards, preflight, repeat, resume, source
+from launcher import budget, cpu, facts, hazards, preflight, repeat, resume, source
 from launcher.diagnostics import Code
 from launcher.doctor.judge import SUBJECTS
 from launcher.plan import check as plan_check
@@ -33,6 +33,7 @@ _MODULES = (
     preflight,
     cpu,
     resume,
+    budget,
     repeat,
     rehearsal,
     *SUBJECTS,

@@ -74,17 +74,33 @@ def begun(name: str | None, overrides: Sequence[str], root: Path) -> Begun:
     folder = _folder(name, root)
     file = folder.recipe if folder else recipes.find(name or "")
     folder = folder or _last(file.stem, root)
-    status, settings = read_mapping(folder.status), source.read(folder.resolved).value
-    if not settings:
-        raise LauncherError(f"{folder.resolved} cannot be read", exit_code=1)
-    if status.get("state") == "done" and not overrides:
+    if read_mapping(folder.status).get("state") == "done" and not overrides:
         hint = f"train longer: axr train --resume {folder.root} num_epochs=..."
         raise LauncherError(f"{folder.root.name} is done: nothing is left", hint, exit_code=1)
-    checkpoint = _newest(folder, settings)
-    found = _load(file, folder, [*overrides, f"{KEY}={checkpoint.folder}"])
-    processes = status.get("processes")
+    return _begun(file, folder, overrides)
+
+
+def again(folder: RunFolder) -> Begun:
+    """Return the run of a folder as it goes on after a failure. Raises ``LauncherError`` where it
+    cannot.
+    """
+    return _begun(folder.recipe, folder, ())
+
+
+def _begun(file: Path, folder: RunFolder, overrides: Sequence[str]) -> Begun:
+    """Return a run as it goes on: from its newest whole checkpoint, or at step 0 where no save was
+    ever finished.
+    """
+    settings = source.read(folder.resolved).value
+    if not settings:
+        raise LauncherError(f"{folder.resolved} cannot be read", exit_code=1)
+    newest = _newest(folder, settings)
+    whence = [f"{KEY}={newest.folder}"] if newest else []
+    found = _load(file, folder, [*overrides, *whence])
+    processes = read_mapping(folder.status).get("processes")
     size = processes if isinstance(processes, int) else 1
-    return Begun(folder, found, checkpoint.step, settings, size, read_mapping(folder.data))
+    step = newest.step if newest else 0
+    return Begun(folder, found, step, settings, size, read_mapping(folder.data))
 
 
 def recorded(name: str, overrides: Sequence[str]) -> Recipe | None:
@@ -182,15 +198,16 @@ def _last(recipe: str, root: Path) -> RunFolder:
     return RunFolder(max(found, key=lambda folder: folder.name[-20:]))
 
 
-def _newest(folder: RunFolder, settings: Mapping[str, Any]) -> Checkpoint:
-    """Return the newest whole checkpoint; from another working directory than the run was started
-    in, that of the folder.
+def _newest(folder: RunFolder, settings: Mapping[str, Any]) -> Checkpoint | None:
+    """Return the newest whole checkpoint, none where no save was ever finished; from another
+    working directory than the run was started in, that of the folder. Raises ``LauncherError``
+    where one was, and cannot be gone on from: starting anew would write over it.
     """
     place = Path(str(settings.get("output_dir") or folder.model))
     place = place if place.is_dir() else folder.model
     found = checkpoints(place)
     whole = next((one for one in found if not one.fault), None)
-    if whole is None:
+    if whole is None and not all(one.unfinished for one in found):
         seen = "".join(f"; {one.folder.name}: {one.fault}" for one in found)
         fact = f"{folder.root.name} has no whole checkpoint in {place}{seen}"
         raise LauncherError(fact, f"start anew: axr train {_recipe_name(folder)}", exit_code=1)

@@ -2,7 +2,7 @@
  *
  *   init CODE | init hang | init crash        instead of starting
  *   driver VERSION CUDA                       535.161.08 12020
- *   gpu NAME|UUID|total|free|major|minor|uncorrected|pending|failed|throttle|links|pid|used|SERIAL
+ *   gpu NAME|UUID|total|free|major|minor|uncorrected|pending|failed|throttle|links|pid|used|SERIAL|busy
  *   slice NAME|UUID|total|free                of the GPU before it, by MIG
  *   lost                                      a GPU that does not answer any more
  *
@@ -17,7 +17,7 @@ enum { OK = 0, INVALID = 2, UNSUPPORTED = 3, NOT_FOUND = 6, SMALL = 7, LOST = 15
 
 struct gpu {
     char name[96], uuid[80], serial[32];
-    long total, free_, major, minor, uncorrected, pending, failed, throttle, links, pid, used;
+    long total, free_, major, minor, uncorrected, pending, failed, throttle, links, pid, used, busy;
     int slice, lost;
     struct gpu *parent;
 };
@@ -53,6 +53,7 @@ static void add(char *rest, int slice) {
     one->pid = number(&rest, 0);
     one->used = number(&rest, 0);
     word(&rest, one->serial, sizeof one->serial);
+    one->busy = number(&rest, -1);
     one->slice = slice;
     if (slice) one->parent = parent;
     else parent = one;
@@ -141,6 +142,13 @@ int nvmlDeviceGetCudaComputeCapability(struct gpu *one, int *major, int *minor) 
     *major = (int)one->major;
     *minor = (int)one->minor;
     return one->major < 0 ? UNSUPPORTED : OK;
+}
+
+int nvmlDeviceGetUtilizationRates(struct gpu *one, unsigned to[2]) {
+    if (one->busy < 0) return UNSUPPORTED;
+    to[0] = (unsigned)one->busy;
+    to[1] = 0;
+    return OK;
 }
 
 struct process {

@@ -27,9 +27,8 @@ def described(*gpus: str, driver: str = "550.54.15 12040") -> str:
 def a100(index: int = 0, **other: int | str) -> str:
     """Return an A100, at rest and sound, unless something else is said."""
     values: dict[str, int | str] = {"total": 81920, "free": 81400, "major": 8, "minor": 0}
-    values |= {"uncorrected": 0}
-    values |= {"pending": 0, "failed": 0, "throttle": 0, "links": 12, "pid": 0, "used": 0}
-    values |= {"serial": f"132012300{index:04}"}
+    values |= {"uncorrected": 0, "pending": 0, "failed": 0, "throttle": 0, "links": 12}
+    values |= {"pid": 0, "used": 0, "serial": f"132012300{index:04}", "busy": 0}
     return "|".join([A100, UUIDS[index], *map(str, (values | other).values())])
 
 

@@ -57,8 +57,10 @@ ORDER = (
     "preflight",
     "doctor",
     "progress",
+    "budget",
     "history",
     "outcome",
+    "watch",
     "launch",
     "resume",
     "repeat",
@@ -92,7 +94,9 @@ axr rehearse [OPTIONS] NAME [KEY=VALUE]... --ranks --steps --keep --trust --json
 axr doctor [OPTIONS] [NAME] [KEY=VALUE]... --gpus --nodes --node-rank --head --offline --timeout \
 --json
 axr train [OPTIONS] NAME|RUN [KEY=VALUE]... --resume --gpus --nodes --node-rank \
---head --max-hours --cpu --dry-run --skip-doctor --trust
+--head --max-hours --max-cost --price --on-finish --auto-resume --stall-minutes --end-stalled \
+--cpu --dry-run --skip-doctor --raw --trust
+axr runs [OPTIONS] [COMMAND] [ARGS]... --root --json
 axr demo [OPTIONS]
 """
 
@@ -234,6 +238,8 @@ sys.exit(code)
         ("validate",),
         ("validate", "--help"),
         ("train", "--help"),
+        ("runs",),
+        ("runs", "--json"),
         ("doctor", "--help"),
         ("demo", "--help"),
         ("rehearse", "--help"),

@@ -12,6 +12,12 @@ from launcher.causes import known, told
 # What a log said, and the name of the cause.
 ENDS = [
     (
+        "stalled: nothing has moved for 30 min (after step 12): 7 of 8 ranks wait in all_reduce",
+        "stalled",
+    ),
+    ("node 1 (gpu-02) was lost: it closed the connection", "node-lost"),
+    ("node 1 (gpu-02) stopped: its training ended with exit code 1", "node-lost"),
+    (
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total "
         "capacity of 79.15 GiB of which 1.20 GiB is free.",
         "out-of-memory",

@@ -96,6 +96,17 @@ def test_what_a_scheduler_says(name: str) -> None:
     assert cluster(environ) == expected
 
 
+def test_a_kubernetes_job_says_which_node_it_is_and_the_flag_of_how_many() -> None:
+    """As in a JobSet: one indexed Job, the head's name given to all pods."""
+    pod = {"JOB_COMPLETION_INDEX": "3", "MASTER_ADDR": "train-workers-0-0.train"}
+    assert cluster(pod) == ONE
+    told = "JOB_COMPLETION_INDEX"
+    assert cluster(pod, nodes=4) == Cluster(4, 3, "train-workers-0-0.train", PORT, told)
+    assert cluster(pod, nodes=4, head="10.0.0.1") == Cluster(4, 3, "10.0.0.1", PORT, told)
+    with pytest.raises(LauncherError, match="node rank 3 of 2 nodes"):
+        cluster(pod, nodes=2)
+
+
 def test_flags_come_before_the_environment() -> None:
     environ, _ = ENVIRONMENTS["Slurm"]
     found = cluster(environ, head="10.0.0.9:1234")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import yaml
 from tiny import child_environment, make_model, make_sft_rows, read_rows
 
 from launcher import resume, runs
+from launcher.checkpoints import checkpoints
 from launcher.diagnostics import LauncherError
 from launcher.resume import Begun
 from launcher.runs import Start
@@ -194,6 +196,8 @@ class Training:
             "bf16": "auto",
             "logging_steps": 1,
             "save_steps": 3,
+            "val_set_size": 0.25,
+            "eval_steps": 4,
             "seed": 42,
             "output_dir": "out",
         }
@@ -201,7 +205,7 @@ class Training:
 
     @property
     def runs(self) -> set[Path]:
-        return set((self.place / "runs").glob("*"))
+        return set((self.place / "runs").glob("*-????????-??????-????"))
 
     def axr(self, *args: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -237,27 +241,55 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, dict[i
     return made, losses(RunFolder(made.runs.pop()))
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def of_run(run: RunFolder) -> list[int]:
+    """Return the processes that were started for a run, by their environment: whoever adopted
+    them.
+    """
+    mark, found = f"AXR_RUN_DIR={run.root}".encode(), []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def kill_all(process: subprocess.Popen[bytes], run: RunFolder) -> None:
     for number in [process.pid, *descendants(process.pid)]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("end", "state"), [(_kill, "running"), (subprocess.Popen.terminate, "preempted")]
-)
-def test_a_run_that_was_ended_goes_on_as_if_it_had_not_been(
-    training: tuple[Training, dict[int, float]], end: Any, state: str
-) -> None:
-    made, expected = training
-    process, run = made.start("model/checkpoint-6")
-    end(process)
-    process.wait(60)
-    assert json.loads(run.status.read_text())["state"] == state
-    on = made.axr("--resume", "sft.yaml")
+def kill_launcher(process: subprocess.Popen[bytes], run: RunFolder) -> None:
+    process.kill()
+
+
+def kill_rank(process: subprocess.Popen[bytes], run: RunFolder) -> None:
+    [rank] = [int(file.name) for file in run.ranks.glob("[0-9]*")]
+    os.kill(rank, signal.SIGKILL)
+
+
+def terminate(process: subprocess.Popen[bytes], run: RunFolder) -> None:
+    process.terminate()
+
+
+# All are tried where time allows: AXR_MOMENTS=20.
+MORE = [
+    (kill_launcher, -9, "running"),
+    (kill_rank, 1, "failed"),
+]
+if not os.environ.get("AXR_MOMENTS"):
+    MORE.clear()
+
+
+def newest(run: RunFolder) -> int:
+    return next((one.step for one in checkpoints(run.model) if not one.fault), 0)
+
+
+def goes_on(made: Training, run: RunFolder, expected: dict[int, float]) -> None:
+    """Resume a run, and hold its losses against those of a run without a break."""
+    on = made.axr("--resume", run.root)
     assert on.returncode == 0, on.stdout[-3000:] + on.stderr[-3000:]
-    assert "goes on from step" in on.stderr
+    assert "goes on from" in on.stderr
     status = json.loads(run.status.read_text())
     assert (status["state"], len(status["resumed"])) == ("done", 1)
     found = losses(run)
@@ -265,4 +297,104 @@ def test_a_run_that_was_ended_goes_on_as_if_it_had_not_been(
     assert [found[n] for n in sorted(found)] == pytest.approx(
         [expected[n] for n in sorted(expected)], abs=1e-4
     )
-    assert made.axr("--resume").returncode == 1  # done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("end", "code", "state"),
+    [
+        (kill_all, -9, "running"),  # while it saves
+        *MORE,
+    ],
+)
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(
+    training: tuple[Training, dict[int, float]], end: Any, code: int, state: str
+) -> None:
+    made, expected = training
+    process, run = made.start("model/checkpoint-6")
+    end(process, run)
+    assert process.wait(60) == code
+    ended = time.monotonic() + 30
+    while left := of_run(run):
+        assert time.monotonic() < ended, left
+        time.sleep(0.1)
+    assert json.loads(run.status.read_text())["state"] == state
+    goes_on(made, run, expected)
+    assert made.axr("--resume", run.root).returncode == 1  # done
+
+
+def moments() -> list[tuple[str, float, int]]:
+    """Return when a training is asked to stop, at random: in which part of it, how many seconds
+    after that began, and at which step. AXR_MOMENTS=20 tries so many.
+    """
+    chance = random.Random(int(os.environ.get("AXR_SEED", "1")))
+    parts = {
+        "ranks/[0-9]*": (0.0, 0.5),  # at its first steps
+        "model/checkpoint-{step}": (0.0, 0.05),  # inside a save
+        "status.json": (0.0, 12.0),  # while it starts
+        "metrics.jsonl": (0.0, 1.0),  # a step, an evaluation, a save, the end
+    }
+    found = []
+    for number in range(int(os.environ.get("AXR_MOMENTS", "1"))):
+        part = [*parts][(number + 1) % len(parts)]
+        found.append((part, chance.uniform(*parts[part]), chance.choice((3, 6, 9))))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("part", "seconds", "step"), moments())
+def test_whenever_it_is_asked_to_stop_it_can_go_on(
+    training: tuple[Training, dict[int, float]], part: str, seconds: float, step: int
+) -> None:
+    made, expected = training
+    process, run = made.start(part.format(step=step))
+    time.sleep(seconds)
+    before, at = newest(run), len(read_rows(run.metrics)) if run.metrics.exists() else 0
+    process.terminate()
+    code = process.wait(200)
+    assert of_run(run) == []
+    after = newest(run)
+    print(f"{part} + {seconds:.3f} s: record {at}, {before} -> {after}, exit code {code}")
+    assert after >= before
+    state = json.loads(run.status.read_text())["state"]
+    assert (code, state) in ((143, "preempted"), (0, "done"))
+    if code:
+        goes_on(made, run, expected)
+
+
+# Raises what the Hub's library does when a host is away, once, at step 8.
+PLUGIN = """
+from pathlib import Path
+from axolotl.integrations.base import BasePlugin
+from transformers import TrainerCallback
+class Away(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 8 and not Path("away").exists():
+            Path("away").touch()
+            raise ConnectionError("503 Server Error: Service Unavailable")
+class Plugin(BasePlugin):
+    def add_callbacks_pre_trainer(self, cfg, model):
+        return [Away()]
+"""
+
+
+@pytest.mark.slow
+def test_after_a_failure_that_passes_it_starts_again_by_itself(
+    training: tuple[Training, dict[int, float]],
+) -> None:
+    made, expected = training
+    (made.place / "away_plugin.py").write_text(PLUGIN)
+    recipe = (made.place / "sft.yaml").read_text()
+    (made.place / "away.yaml").write_text(recipe + "plugins: [away_plugin.Plugin]\n")
+    made.env["PYTHONPATH"] = os.pathsep.join([str(made.place), made.env.get("PYTHONPATH", "")])
+    done = made.axr("away.yaml", "--trust", "--auto-resume", 1)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "cause    a host did not answer, or not in time: ConnectionError: 503" in done.stderr
+    assert "restart  starts again in 10 s from step 6, 1 of 1" in done.stderr
+    assert "next:" not in done.stderr
+    [run] = [RunFolder(root) for root in made.runs if root.name.startswith("away-")]
+    status = json.loads(run.status.read_text())
+    assert status["state"] == "done"
+    assert [(one["step"], one["cause"]) for one in status["restarts"]] == [(6, "hub-hiccup")]
+    found = losses(run)
+    assert list(found.values()) == pytest.approx(list(expected.values()), abs=1e-4)

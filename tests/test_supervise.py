@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from typing import Any
 
 import pytest
 
+from launcher import supervise
+from launcher.supervise.processes import descendants
+
 SECRET = "correct-horse-battery"
 TOKEN = "hf_" + "Zz09" * 8
 
@@ -27,6 +31,7 @@ import os, sys
 from pathlib import Path
 from launcher import supervise
 from launcher.supervise import processes
+from launcher.supervise.life import Patience
 from launcher.cli.watching import Watching
 from launcher.diagnostics import LauncherError
 from launcher.launch import Launch
@@ -37,7 +42,8 @@ say = lambda text: print("axr:", text, file=sys.stderr, flush=True)
 view = Watching(launch.folder)
 view.say = say
 try:
-    sys.exit(supervise.execute(launch, dict(os.environ), view=view))
+    patience = Patience(float(os.environ.get("PATIENCE", 0)), end="END" in os.environ)
+    sys.exit(supervise.execute(launch, dict(os.environ), view=view, patience=patience).exit_code)
 except LauncherError as problem:
     sys.exit(f"{problem.message}; {problem.hint}")
 """
@@ -88,6 +94,7 @@ class Run:
         if shell:
             driver = ["sh", "-c", f'{shell}; exec "$@"', "sh", *driver]
         env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        env |= {name: options.pop(name) for name in ("PATIENCE", "END") if name in options}
         known: dict[str, Any] = {
             "cwd": self.folder,
             "env": env | {"HF_TOKEN": SECRET},
@@ -170,7 +177,7 @@ write("three without an end")
     assert (status["state"], status["exit_code"]) == ("done", 0)
     assert status["started"] <= status["ended"]
     assert 0 <= status["minutes"] < 1
-    assert str(status["pid"]) in {path.name for path in (run.folder / "pids").iterdir()}
+    assert status["pid"] == run.process.pid
 
 
 def test_output_is_appended_to_what_an_earlier_start_left(run: Run) -> None:
@@ -185,7 +192,8 @@ def test_a_line_is_shown_when_it_is_said_and_the_status_says_running(run: Run) -
     assert process.stdout.readline() == b"first\n"
     run.wait(lambda: run.log == "first\n", "the line in the log")
     assert run.status["state"] == "running"
-    assert run.alive == [run.status["pid"]]
+    assert run.status["pid"] == process.pid
+    assert run.started == len(run.alive) == 1
     (run.folder / "go").touch()
     assert process.communicate(timeout=10)[0] == b"last\n"
     assert process.returncode == 0
@@ -400,6 +408,23 @@ write(str(signal.getsignal(signal.SIGHUP) is signal.SIG_DFL))
     assert run.status["state"] == "done"
 
 
+# The launcher, the two keepers below it, and the trainer, each by its depth.
+@pytest.mark.parametrize("killed", [(0,), (1,), (2,), (3,), (0, 1), (0, 2), (1, 2)])
+def test_whatever_is_killed_nothing_outlives_it(run: Run, killed: tuple[int, ...]) -> None:
+    process = run.start(family(run, STUBBORN if killed == (0, 1) else "") + SLEEPS)
+    run.until("trainer.up")
+    assert run.started == 5
+    chain = [process.pid, *(descendants(process.pid)[:3])]
+    assert Path(f"/proc/{chain[3]}/cmdline").read_bytes().count(b"keeper.py") == 0
+    for depth in killed:
+        os.kill(chain[depth], signal.SIGKILL)
+    process.communicate(timeout=20)
+    assert process.returncode == (-9 if 0 in killed else 137)
+    run.wait(lambda: not run.alive, "the end of all")
+    if 0 not in killed:
+        assert run.status["state"] == "failed"
+
+
 @pytest.mark.parametrize("end", ["sys.exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
 def test_no_process_outlives_the_trainer(run: Run, end: str) -> None:
     code, _, said = run.run(family(run, STUBBORN) + end)
@@ -501,3 +526,145 @@ time.sleep(0.5)
     assert len(told) == 1
     assert "3 s a step" in told[0]
     assert "60 min left" in told[0]
+
+
+def test_a_failure_keeps_its_last_words_and_its_cause(run: Run) -> None:
+    (run.root / "failure.log").write_text("of an earlier start")
+    code, _, _ = run.run(
+        f"""
+for number in range(300):
+    write(f"line {{number}}\\n")
+write("HfHubHTTPError: 503 Server Error: Service Unavailable, token={SECRET}\\n")
+sys.exit(1)
+"""
+    )
+    assert code == 1
+    kept = (run.root / "failure.log").read_text()
+    assert kept.count("\n") == 100
+    assert kept.endswith(
+        "line 299\nHfHubHTTPError: 503 Server Error: Service Unavailable, token=***\n"
+    )
+    cause = run.status["cause"]
+    assert (cause["name"], cause["rank"]) == ("hub-hiccup", None)
+    assert SECRET not in str(cause)
+
+
+def test_the_failure_of_an_earlier_start_is_not_this_ones(run: Run) -> None:
+    (run.root / "train.log").write_text("torch.OutOfMemoryError: CUDA out of memory.\n")
+    run.run("write('ValueError: the moon is full\\n'); sys.exit(1)")
+    assert run.status["cause"]["name"] == "unknown"
+    assert run.status["cause"]["line"] == "ValueError: the moon is full"
+
+
+PROGRESS = """
+import json
+def tell(**fields):
+    pathlib.Path("run/.progress").write_text(json.dumps(fields))
+    os.replace("run/.progress", "run/progress.json")
+"""
+
+
+def test_while_it_saves_the_state_says_so(run: Run) -> None:
+    run.start(
+        PROGRESS
+        + """
+tell(phase="save", step=3)
+wait_for("go")
+tell(phase="train", step=4)
+wait_for("end")
+"""
+    )
+    run.until("run/status.json")
+    run.wait(lambda: run.status["state"] == "saving", "saving")
+    (run.folder / "go").touch()
+    run.wait(lambda: run.status["state"] == "running", "running")
+    (run.folder / "end").touch()
+    assert run.process is not None
+    run.process.communicate(timeout=10)
+    assert run.status["state"] == "done"
+
+
+# Three ranks that listen as the plugin makes them; two wait in what stands for torch's collective.
+PLUGIN = Path(supervise.__file__).parents[1] / "plugin" / "stacks.py"
+LISTENS = (
+    PLUGIN.read_text(encoding="utf-8")
+    + """
+sys.path.insert(0, ".")
+listening = listen(pathlib.Path("run"))
+def tokenize_row():
+    up()
+    time.sleep(60)
+if os.environ["RANK"] == "1":
+    tokenize_row()
+from torch.distributed.distributed_c10d import all_reduce
+up()
+all_reduce()
+"""
+)
+RANKS = """
+for rank in "0", "1", "2":
+    os.environ["RANK"] = rank
+    start("rank" + rank)
+tell(phase="train", step=7)
+ready()
+time.sleep(60)
+"""
+
+
+def ranks(run: Run, before: str = "") -> str:
+    package = run.folder / "torch" / "distributed"
+    package.mkdir(parents=True)
+    (package / "distributed_c10d.py").write_text("import time\ndef all_reduce(): time.sleep(60)\n")
+    for rank in range(3):
+        body = LISTENS.partition("from __future__ import annotations\n")[2]
+        run.script(f"rank{rank}", before + body)
+    return PROGRESS + RANKS
+
+
+SAID = "2 of 3 ranks wait in all_reduce, rank 1 is in tokenize_row ("
+
+
+def test_a_run_that_stands_still_is_told_with_all_stacks(run: Run) -> None:
+    process = run.start(ranks(run), PATIENCE="2")
+    assert process.stderr is not None
+    said = process.stderr.readline().decode()
+    assert said.startswith("axr: stalled: nothing has moved for ")
+    assert "(after step 7, phase train): " + SAID in said
+    assert said.endswith("/run/stacks.txt; --end-stalled would end the run\n")
+    stacks = (run.root / "stacks.txt").read_text()
+    assert SAID in stacks
+    assert "rank 2, process " in stacks
+    assert "(py-spy)" in stacks
+    time.sleep(1.5)  # told once
+    assert run.ends(signal.SIGTERM, within=10) == 143
+    assert (run.root / "stacks.txt").read_text() == stacks
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")
+def test_where_nobody_may_look_the_ranks_tell_it_themselves(run: Run) -> None:
+    hide = "import ctypes\nctypes.CDLL(None).prctl(4, 0, 0, 0, 0)\n"  # as if in a container
+    shell = (
+        'exec setpriv --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace "$@"'
+        if os.getuid() == 0
+        else ":"
+    )
+    process = run.start(ranks(run, hide), shell=shell, PATIENCE="2", END="1")
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert SAID in said.decode()
+    assert "the run is ended" in said.decode()
+    assert "(faulthandler; py-spy may not look: " in (run.root / "stacks.txt").read_text()
+    assert run.status["state"] == "failed"
+    assert run.status["cause"]["name"] == "stalled"
+    assert SAID in run.status["cause"]["line"]
+    assert run.alive == []
+
+
+def test_what_moves_does_not_stand_still(run: Run) -> None:
+    body = """
+for step in range(12):
+    tell(phase="train", step=step)
+    time.sleep(0.5)
+"""
+    code, _, said = run.run(PROGRESS + body, PATIENCE="3", END="1")
+    assert (code, said) == (0, "")

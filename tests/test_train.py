@@ -213,7 +213,7 @@ def test_the_run_folder_tells_how_it_was_made(full: Trained) -> None:
     assert "Plugin loaded successfully: launcher.plugin.RunPlugin" in log
     files = [path for path in full.folder.root.rglob("*") if path.is_file()]
     kept = {path.name for path in files if path.parent == full.folder.root}
-    assert kept == KEPT
+    assert KEPT <= kept <= KEPT | {"plan.json", "progress.json"}
     assert [path for path in files if TOKEN.encode() in path.read_bytes()] == []
     assert TOKEN not in full.said
     assert not (full.folder.root.parent.parent / "out").exists()
@@ -307,14 +307,35 @@ def test_a_training_that_fails_is_a_failed_run(tmp_path: Path) -> None:
     assert not run.folder.metrics.exists()
 
 
-def test_hours_that_are_over_leave_a_checkpoint(tmp_path: Path) -> None:
-    run = train(tmp_path, sft(tmp_path, num_epochs=100_000), "--max-hours", 0.008)
+def test_money_that_is_spent_leaves_a_checkpoint_and_says_so(tmp_path: Path) -> None:
+    recipe = sft(tmp_path, num_epochs=100_000)
+    told = 'echo "$AXR_STATE $AXR_EXIT_CODE $AXR_STEP $AXR_HOURS" > told; env > all'
+    run = train(tmp_path, recipe, "--max-cost", 0.016, "--price", 2, "--on-finish", told)
     assert run.code == 4, run.said[-3000:]
     assert run.status["state"] == "over budget"
     [saved] = checkpoints(run.folder.model)
     assert saved.fault == ""
     assert json.loads(run.folder.stopped.read_text()) == {"step": saved.step, "why": "budget"}
     assert f"next: axr train --resume {run.folder.root}" in run.said
+    plan = json.loads(run.folder.plan.read_text())
+    assert plan == {"usd_an_hour": 2.0, "price": "yours, 2.00 USD a GPU and hour"}
+    *state, code, step, hours = (tmp_path / "told").read_text().split()
+    assert (" ".join(state), code, int(step)) == ("over budget", "4", saved.step)
+    assert 0 < float(hours) < 0.1
+    assert f"AXR_RUN={run.folder.root}\n" in (tmp_path / "all").read_text()
+
+    again = subprocess.run(
+        command("--resume", run.folder.root, "--max-cost", 0.001, "--price", 2),
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert again.returncode == 1
+    assert "the run's budget of 0.00 USD is spent: it has had 0.0" in again.stderr
+    assert "--max-cost" in again.stderr
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_ends_every_process(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ VERBS = {
     "rehearse": "rehearse:rehearse",
     "doctor": "doctor:doctor",
     "train": "train:train",
+    "runs": "runs:runs",
     "demo": "demo:demo",
 }
 

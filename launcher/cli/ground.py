@@ -34,6 +34,12 @@ class Options:
     node_rank: int | None = None
     head: str | None = None
     max_hours: float | None = None
+    max_cost: float | None = None
+    price: tuple[str, ...] = ()
+    raw: bool = False
+    stall_minutes: float = 30.0
+    end_stalled: bool = False
+    auto_resume: int = 0
 
 
 def environment(dotenv: Path) -> dict[str, str]:

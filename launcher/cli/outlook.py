@@ -36,7 +36,7 @@ def outlook(recipe: Recipe, machine: Machine, node: Node, environ: Mapping[str, 
     if machine.on_cpu:
         return Outlook(None, "no forecast for a CPU")
     automatic = recipe.block.get("distributed") == choose.AUTO
-    gpu = _kind(recipe, node)
+    gpu = kind(recipe, node)
     if gpu is None:
         return _none("no forecast: this kind of GPU is not in the table", automatic)
     revision = str(recipe.value.get("revision_of_model") or "main")
@@ -56,7 +56,7 @@ def _none(why: str, automatic: bool) -> Outlook:
     return Outlook(None, why)
 
 
-def _kind(recipe: Recipe, node: Node) -> Gpu | None:
+def kind(recipe: Recipe, node: Node) -> Gpu | None:
     """Return the kind of GPU that is here; in a dry run without one, that the recipe names."""
     if node.gpus:
         return hardware.of_device(node.gpus[0].name)

@@ -104,8 +104,8 @@ def plan(name: str, overrides: tuple[str, ...], **given: Any) -> int:
     if options.dry_run_memory:
         _dry_run(found, options)
     fits = found.verdict is Verdict.OK
-    # What --fit prints is to be written into the recipe; train starts one node.
-    if not options.as_json and (options.nodes == 1 if fits else not options.fit):
+    # What --fit prints is to be written into the recipe.
+    if not options.as_json and (fits or not options.fit):
         next_commands(_next(name, overrides, options, found.verdict))
     return 1 if found.verdict is Verdict.NO else 0
 
@@ -161,6 +161,8 @@ def _next(name: str, overrides: tuple[str, ...], options: Options, verdict: Verd
     words = [typed(name), *([shlex.join(overrides)] if overrides else ())]
     if verdict is Verdict.OK:
         gpus = [f"--gpus {options.gpus}"] if options.gpus else []
+        if options.nodes > 1:
+            gpus += [f"--nodes {options.nodes} --node-rank 0 --head HOST"]
         return f"axr train {' '.join([*words, *gpus])} --dry-run"
     for flag, value in (("--gpu", options.gpu), ("--gpus", options.gpus), ("--rows", options.rows)):
         words += [f"{flag} {shlex.quote(str(value))}"] if value else []

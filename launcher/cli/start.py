@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,33 +10,24 @@ import click
 from launcher import cluster as clusters
 from launcher import launch as launching
 from launcher import node as nodes
-from launcher import preflight, repeat, runs, supervise
+from launcher import preflight, repeat
 from launcher import recipe as recipes
 from launcher import resume as resuming
-from launcher.cli import ground, tokens
+from launcher.cli import ground
 from launcher.cli import train_panel as panel
-from launcher.cli.console import say, show_problems
+from launcher.cli.attempts import Attempts, repeated
+from launcher.cli.console import show_problems
 from launcher.cli.ground import Options
 from launcher.cli.outlook import Outlook, outlook
-from launcher.cli.together import Together, facts, together
-from launcher.cli.watching import Watching
-from launcher.dataset.digest import digests
+from launcher.cli.running import Prepared, meet_and_run
+from launcher.cli.spending import spending
 from launcher.diagnostics import Diagnostic, has_errors
-from launcher.launch import Launch
-from launcher.node import Machine, Node
 from launcher.plan.check import check as plan_check
 from launcher.recipe import Recipe
-from launcher.resume import Begun
 from launcher.rules.security import remote_code
-from launcher.runs import git, revisions
 from launcher.runs.folder import RunFolder, run_name, runs_root
-from launcher.runs.machine import machine as hardware
-from launcher.runs.origins import origins
+from launcher.supervise.life import Patience
 from launcher.validate import validate
-
-# A step, a checkpoint and the final save come after the stop: assumed to take three minutes, and of
-# few hours a tenth.
-RESERVE, SHARE = 180.0, 0.1  # seconds, and a part of the whole
 
 
 def run_recipe(
@@ -62,6 +50,7 @@ def run_recipe(
     machine = ground.machine(recipe, node, how, cluster)
     obstacles = preflight.check(recipe, machine, node, environ, cpu_allowed=how.cpu)
     view = outlook(recipe, machine, node, environ) if not _stops(obstacles, how) else Outlook(None)
+    money = spending(recipe, machine, node, environ, how, begun)
     folder = begun.folder if begun else RunFolder(root / run_name(recipe.name))
     launch = launching.build(
         recipe, machine, folder, environ, accelerate=ground.accelerate(), spread=view.changes
@@ -73,6 +62,7 @@ def run_recipe(
         return 1, None
     if view.forecast:
         show_problems(plan_check(view.forecast), recipe.texts, to_stderr=True)
+    show_problems(money.problems(recipe, view.forecast), recipe.texts, to_stderr=True)
     if how.dry_run:
         place = f"{machine.processes} x GPU" if not machine.on_cpu else "the CPU"
         panel.describe(recipe, launch, place, view)
@@ -86,31 +76,15 @@ def run_recipe(
         need = examine.need_of(recipe, launch, machine, environ, view.forecast)
         if not examine.ready(need, node):
             return 1, None
-    same = facts(recipe, begun, machine.processes) if machine.cluster.nodes > 1 else {}
-    with together(machine.cluster, same, folder.root.name) as others:
-        folder = RunFolder(folder.root.with_name(others.run), machine.cluster.rank)
-        launch = launching.build(
-            recipe, machine, folder, environ, accelerate=ground.accelerate(), spread=view.changes
-        )
-        with runs.held(folder):
-            until = {**environ, **_until(how)}
-            foreign = any(one.code == remote_code.code.code for one in problems)
-            prepared = Prepared(recipe, launch, until, node, machine, view, begun, foreign)
-            return _run(prepared, others), folder
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """All that is known of a run before it starts. ``foreign``: it runs code from outside."""
-
-    recipe: Recipe
-    launch: Launch
-    environ: Mapping[str, str]
-    node: Node
-    machine: Machine
-    view: Outlook
-    begun: Begun | None
-    foreign: bool
+    until = {**environ, **money.until()}
+    foreign = any(one.code == remote_code.code.code for one in problems)
+    prepared = Prepared(
+        recipe, launch, until, node, machine, view, begun, money, raw=how.raw, foreign=foreign
+    )
+    patience = Patience(how.stall_minutes * 60, end=how.end_stalled)
+    tries = Attempts(how.auto_resume, prepared.environ)
+    ended = repeated(partial(meet_and_run, prepared, tries, patience), begun, tries)
+    return ended.exit_code, ended.folder
 
 
 def _recipe(name: str, overrides: tuple[str, ...]) -> Recipe:
@@ -125,62 +99,3 @@ def _stops(obstacles: list[Diagnostic], how: Options) -> bool:
         for problem in obstacles
         if not (how.dry_run and problem.code == preflight.SECRET_UNSET.code)
     )
-
-
-def _until(how: Options) -> dict[str, str]:
-    """Return when the training is to stop, for the plugin in it, as Unix seconds."""
-    if how.max_hours is None:
-        return {}
-    whole = how.max_hours * 3600
-    return {supervise.STOP_AT: f"{time.time() + whole - min(RESERVE, SHARE * whole):.0f}"}
-
-
-def _run(run: Prepared, others: Together) -> int:
-    recipe, begun = run.recipe, run.begun
-    complete = {**others.environment(), **run.environ, **run.launch.env}
-    rows = digests(recipe)
-    launch, share = tokens.placed(run.launch, rows, complete, foreign=run.foreign)
-    typed = [text for text in recipe.overrides if not text.startswith(resuming.KEY)]
-    start = runs.Start(
-        recipe=recipe.texts[recipe.file],
-        resolved=launch.resolved,
-        command=launching.again(launch, Path.cwd(), dotenv=Path(".env").exists()),
-        env=complete,
-        machine=str(run.node),
-        processes=launch.world_size,
-        overrides=typed,
-        data={} if begun else rows,
-        step=begun.step if begun else None,
-        origins=origins(
-            recipe,
-            launch.resolved,
-            {change.key: change.reason for change in launch.changes},
-            typed,
-        ),
-        hardware=hardware(run.node, 0 if run.machine.on_cpu else run.machine.here),
-        git=git.states(Path(recipe.file), run.environ),
-    )
-    runs.create(launch.folder, start)
-    panel.describe(recipe, launch, str(run.node), run.view)
-    if begun:
-        say(f"  resume   goes on from step {begun.step}")
-    code = supervise.execute(
-        launch,
-        complete,
-        view=Watching(launch.folder),
-        trouble=others.trouble,
-    )
-    _keep_revisions(launch, complete)
-    if share:
-        tokens.keep(launch, share, recipe, complete)
-    others.words = f"its training ended with exit code {code}" if code else ""
-    panel.report_end(recipe, launch, code)
-    return code
-
-
-def _keep_revisions(launch: Launch, environ: Mapping[str, str]) -> None:
-    """Write down which commits of model and data were used, now that they have been downloaded."""
-    found = revisions.used(launch.resolved, environ)
-    with contextlib.suppress(OSError):  # a disk that is full now changes no exit code
-        if found:
-            runs.write_json(launch.folder.revisions, found)

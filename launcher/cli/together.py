@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -32,6 +33,15 @@ class Together:
     def trouble(self) -> str:
         """Return what happened to another node, nothing where all is well."""
         return self.met.trouble() if self.met else ""
+
+    def trouble_within(self, seconds: float) -> str:
+        """Wait for news of the other nodes; a rank that loses another ends before the launcher of
+        that one, which may have a better reason, can tell it.
+        """
+        deadline = time.monotonic() + seconds
+        while self.met and not self.met.trouble() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return self.trouble()
 
     def environment(self) -> dict[str, str]:
         """Return the network interface that the other nodes are reached by, for NCCL and gloo."""

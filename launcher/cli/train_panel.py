@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import signal
+from collections.abc import Sequence
 from pathlib import Path
 
-from launcher import causes, runs
+from launcher import runs
 from launcher.checkpoints import checkpoints
 from launcher.cli import plan_panel as panel
+from launcher.cli.attempts import Attempts
 from launcher.cli.console import next_commands, plain, say, typed
 from launcher.cli.outlook import Outlook
 from launcher.launch import Launch
 from launcher.recipe import Recipe
-from launcher.supervise import OVER_BUDGET
+from launcher.supervise import OVER_BUDGET, Ended
+from launcher.watch import bars
 
-# Exit codes of a run that a person, a cloud or a lost connection ended.
-_ASKED = {128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+LAST = 20  # lines of a failed training that are shown
 
 
 def describe(recipe: Recipe, launch: Launch, machine: str, view: Outlook) -> None:
@@ -29,25 +30,46 @@ def describe(recipe: Recipe, launch: Launch, machine: str, view: Outlook) -> Non
         say(f"  set      {change}")
 
 
-def report_end(recipe: Recipe, launch: Launch, code: int) -> None:
-    """Say how a run ended; of one that failed the cause, and what to type next."""
-    folder = launch.folder
+def last_words(lines: Sequence[str]) -> list[str]:
+    """Return the last lines that are no progress bars."""
+    return [line for line in lines if line.strip() and not bars.bar(line)][-LAST:]
+
+
+def report_end(recipe: Recipe, launch: Launch, ended: Ended, tries: Attempts, *, log: bool) -> None:
+    """Say how a run ended; of one that failed the cause, and whether it is started again, or what
+    to type next. ``log``: and what it said last, which nobody has seen yet.
+    """
+    folder, code = launch.folder, ended.exit_code
     if code == 0:
         say(f"done: the model is in {launch.resolved['output_dir']}", fg="green", bold=True)
         return
+    place = Path(str(launch.resolved["output_dir"]))
+    whole = next((one for one in checkpoints(place) if not one.fault), None)
+    again = [f"axr train --resume {typed(str(folder.root))}"] if whole else []
     if code == OVER_BUDGET:
-        say("stopped: its hours are over; the last checkpoint is whole", fg="yellow", bold=True)
-        next_commands(f"axr train --resume {typed(str(folder.root))}")
+        rest = f"goes on from step {whole.step}" if whole else "no checkpoint is whole"
+        say(f"stopped: its budget is spent; {rest}", fg="yellow", bold=True)
+        next_commands(*again)
         return
     how = f"stopped by signal {code - 128}" if code > 128 else f"failed with exit code {code}"
     say(f"the training {how}; all that it said is in {folder.log}", fg="red", bold=True)
-    if code not in _ASKED and (found := causes.told(runs.last_lines(folder), code)):
-        name = typed(recipe.file)
-        say(f"  cause    {found.cause.fact}: {found.line}")
-        say(f"  help     {found.cause.remedy.replace('{recipe}', name)}", fg="green")
-    place = Path(str(launch.resolved["output_dir"]))
-    whole = any(not one.fault for one in checkpoints(place))
-    next_commands(
-        *([f"axr train --resume {typed(str(folder.root))}"] if whole else []),
-        f"tail -n 50 {typed(str(folder.log))}",
-    )
+    if ended.state == "failed":
+        _say_cause(recipe, ended, last_words(runs.last_lines(folder)) if log else [])
+    if tries.why:
+        say(f"  restart  {tries.why}", bold=True)
+    if tries.wait is None:
+        more = f"cat {typed(str(folder.failure))}"
+        next_commands(*again, more if folder.failure.exists() else f"tail {typed(str(folder.log))}")
+
+
+def _say_cause(recipe: Recipe, ended: Ended, last: Sequence[str]) -> None:
+    """Say what a training that failed said last, why it did, and what to do."""
+    for line in last:
+        say(f"  {plain(line)}", dim=True)
+    rank = f"rank {ended.rank} failed first: " if ended.rank is not None else ""
+    if ended.told is None:
+        say(f"  cause    {rank}not known: {plain(ended.why or ended.last)}")
+        return
+    cause = ended.told.cause
+    say(f"  cause    {rank}{cause.fact}: {plain(ended.told.line)}")
+    say(f"  help     {cause.remedy.replace('{recipe}', typed(recipe.file))}", fg="green")

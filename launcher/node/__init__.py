@@ -99,7 +99,7 @@ def probe(environ: Mapping[str, str], *, volume: Path = VOLUME, timeout: float =
     """Look at this machine. Asks NVML (not torch, which takes seconds to import) in a child, for
     ``timeout`` seconds at most; never raises.
     """
-    found, trouble = _gpus(environ, timeout) if _has_driver() else ({}, "")
+    found, trouble = _gpus(environ, timeout) if has_driver() else ({}, "")
     gpus = tuple(from_data(Gpu, gpu) for gpu in found.get("gpus", []))
     chosen = environ.get("CUDA_VISIBLE_DEVICES")
     visible = _visible(gpus, chosen)
@@ -107,14 +107,19 @@ def probe(environ: Mapping[str, str], *, volume: Path = VOLUME, timeout: float =
         gpus=visible,
         cpus=_cores(),
         driver=found.get("driver", ""),
-        volume=volume if volume.is_dir() and os.access(volume, os.W_OK) else None,
+        volume=volume if writable(volume) else None,
         trouble=trouble,
         cuda=found.get("cuda", ""),
         hidden=len(gpus) if chosen and chosen != "-1" and not visible else 0,
     )
 
 
-def _has_driver() -> bool:
+def writable(folder: Path) -> bool:
+    """Whether a folder is there and may be written to."""
+    return folder.is_dir() and os.access(folder, os.W_OK)
+
+
+def has_driver() -> bool:
     """Whether there is NVML at all; to load it asks the driver nothing yet."""
     try:
         ctypes.CDLL(NVML)

@@ -44,17 +44,8 @@ def ask(module: str, question: Any, environ: Mapping[str, str], seconds: float) 
     """Run a module as the main program, hand it ``question`` as JSON on stdin, and return what it
     answers within so many seconds. Secrets go by ``environ`` alone. Never raises.
     """
-    command = [sys.executable, "-c", _RUN, str(seconds + _LETTING_GO), module]
-    path = os.pathsep.join(filter(None, [_PACKAGES, environ.get("PYTHONPATH", "")]))
     try:
-        process = subprocess.Popen(
-            command,
-            env={**environ, "PYTHONPATH": path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        process = start(module, environ, seconds + _LETTING_GO, stderr=subprocess.PIPE)
     except OSError as problem:
         return Answer((), problem.strerror or str(problem))
     given = json.dumps(question).encode()
@@ -70,6 +61,23 @@ def ask(module: str, question: Any, environ: Mapping[str, str], seconds: float) 
     if process.returncode < 0:
         return Answer(_lines(said), f"ended by signal {-process.returncode}")
     return Answer(_lines(said), _last_line(complaint) if process.returncode else "")
+
+
+def start(
+    module: str, environ: Mapping[str, str], seconds: float = 0.0, stderr: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
+    """Start a module as the main program, in a session of its own, for so many seconds at most; 0
+    for ever: it has to end when its stdin does. Raises ``OSError``.
+    """
+    path = os.pathsep.join(filter(None, [_PACKAGES, environ.get("PYTHONPATH", "")]))
+    return subprocess.Popen(
+        [sys.executable, "-c", _RUN, str(seconds), module],
+        env={**environ, "PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,
+    )
 
 
 def limit(seconds: float) -> None:

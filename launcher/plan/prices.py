@@ -110,6 +110,11 @@ def _of(price: Price, provider: str) -> bool:
     return price.provider == provider or price.provider.startswith(f"{provider}-")
 
 
+def given(override: str) -> Price:
+    """Return the price of a machine that is no GPU's, from an amount. Raises ``LauncherError``."""
+    return Price(YOURS, "none", 1, "on-demand", _given(override, override))
+
+
 def _given(text: str, override: str) -> float:
     amount = _number(text)
     if amount is None or not math.isfinite(amount) or amount < 0:

@@ -57,7 +57,7 @@ def now() -> str:
 class Start:
     """What is known of a run before it starts. ``machine``: in words; ``overrides``: as they were
     typed; ``data``: digests by file; ``step``: of the checkpoint that it goes on from; the last
-    three: what the files of these names hold.
+    four: what the files of these names hold.
     """
 
     recipe: str
@@ -69,6 +69,7 @@ class Start:
     overrides: Sequence[str] = ()
     data: Mapping[str, str] = field(default_factory=dict)
     step: int | None = None
+    plan: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
     hardware: Mapping[str, Any] = field(default_factory=dict)
     git: Mapping[str, Any] = field(default_factory=dict)
@@ -106,6 +107,7 @@ def create(folder: RunFolder, start: Start) -> None:
         write_json(folder.environment, dict(sorted(redact_env(kept).items())))
         write_json(folder.versions, versions())
         for file, known in (
+            (folder.plan, {**read_mapping(folder.plan), **start.plan}),
             (folder.origins, start.origins),
             (folder.machine, start.hardware),
             (folder.git, start.git),
@@ -137,6 +139,20 @@ def held(folder: RunFolder) -> Iterator[None]:
             if problem.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 raise _unwritable(folder, problem) from problem
         yield
+
+
+def is_held(folder: RunFolder) -> bool:
+    """Whether a launcher writes this folder now. Where locks cannot be asked for, it may."""
+    import fcntl
+
+    try:
+        with folder.lock.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def _unwritable(folder: RunFolder, problem: OSError) -> LauncherError:
@@ -192,6 +208,14 @@ def update_status(folder: RunFolder, **fields: Any) -> None:
 def read_mapping(file: Path) -> dict[str, Any]:
     """Return what a JSON file of a run holds; nothing where there is none, or it was cut short."""
     return files.read_mapping(file, LARGEST) or {}
+
+
+def minutes(folder: RunFolder) -> float:
+    """Return the minutes that all starts of a run took; of one that was killed, up to the last sign
+    of it.
+    """
+    status = read_mapping(folder.status)
+    return starts.minutes(starts.begun(status, now(), None, _last_sign(folder)))
 
 
 def _last_sign(folder: RunFolder) -> float | None:

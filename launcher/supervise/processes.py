@@ -3,42 +3,47 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import errno
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from launcher.supervise import keeper
+from launcher.supervise.keeper import become_subreaper, descendants, send
+
+__all__ = ["become_subreaper", "descendants", "end_all", "is_keeper", "send", "start"]
 ENDING_SECONDS = 10.0
-_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER in linux/prctl.h
 
 
-def become_subreaper() -> None:
-    """Adopt orphans: torch's elastic agent puts each rank into a session of its own, beyond the
-    reach of a group signal.
+def start(argv: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a program below a keeper, and return the keeper, which ends as the program does. All of
+    it ends when the keeper's stdin is closed, as it is with this process.
+
+    Raises ``OSError`` if the program is not there.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1, 0, 0, 0)
+    if shutil.which(argv[0], path=environ.get("PATH")) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", keeper.__file__, *argv],
+        env=dict(environ),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # Ctrl-C in the terminal reaches the launcher alone, which passes it on once
+        start_new_session=True,
+    )
 
 
-def descendants(root: int | None = None) -> list[int]:
-    """Return the process ids below ``root`` (this process), those that ended and were not taken
-    note of among them. Empty where there is no /proc.
-    """
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            text = entry.read_text(encoding="utf-8", errors="replace")
-            parent = text.rpartition(")")[2].split()[1]
-            children.setdefault(int(parent), []).append(int(entry.parent.name))
-    found, queue = [], [root or os.getpid()]
-    while queue:
-        below = children.get(queue.pop(), [])
-        found += below
-        queue += below
-    return found
+def is_keeper(process: int) -> bool:
+    """Whether a process is a keeper."""
+    with contextlib.suppress(OSError):
+        return keeper.__file__.encode() in Path(f"/proc/{process}/cmdline").read_bytes()
+    return False
 
 
 def end_all(show: Callable[[str], None]) -> None:
@@ -71,10 +76,3 @@ def _left() -> list[int]:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
     return descendants()
-
-
-def send(processes: Iterable[int], number: int) -> None:
-    """Send a signal to each that is still there."""
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(process, number)
