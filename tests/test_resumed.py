@@ -205,7 +205,7 @@ class Training:
 
     @property
     def runs(self) -> set[Path]:
-        return set((self.place / "runs").glob("*"))
+        return set((self.place / "runs").glob("*-????????-??????-????"))
 
     def axr(self, *args: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -84,6 +84,8 @@ def _unchanged(begun: Begun, launch: Launch, machine: Machine) -> None:
 
 def _run(run: Prepared, others: Together, tries: Attempts, patience: Patience) -> Ended:
     complete = {**others.environment(), **run.environ, **run.launch.env}
+    if run.begun and not run.begun.step and not run.launch.folder.node:
+        shutil.rmtree(run.launch.folder.prepared, ignore_errors=True)  # it may have been cut short
     rows = digests(run.recipe)
     launch, share = tokens.placed(run.launch, rows, complete, foreign=run.foreign)
     _record(run, launch, complete, rows)
@@ -91,8 +93,6 @@ def _run(run: Prepared, others: Together, tries: Attempts, patience: Patience) -
     if begun := run.begun:
         whence = f"step {begun.step}" if begun.step else "its beginning: no checkpoint was finished"
         say(f"  resume   goes on from {whence}")
-        if not begun.step and not launch.folder.node:
-            shutil.rmtree(launch.folder.prepared, ignore_errors=True)  # it may have been cut short
     used = [gpu.uuid for gpu in run.node.gpus if gpu.uuid]
     with watching.view(launch.folder, raw=run.raw, gpus=used) as view:
         ended = supervise.execute(
