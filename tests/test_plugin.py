@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from loopback_hub import hub
 from tiny import Row, dpo_config, make_dpo_rows, make_model, read_rows, run_axolotl
+
+from launcher.watch.bars import bar
 
 # Some of what torch and axolotl import warns.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -166,6 +170,25 @@ def test_an_adapter_starts_from_the_recipes_seed(seed: int | None, used: int) ->
     expected = torch.rand(3).tolist()
     load_plugin(PLUGIN).pre_model_load(DictDefault({} if seed is None else {"seed": seed}))
     assert torch.rand(3).tolist() == expected
+
+
+def test_downloads_are_told_into_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from axolotl.integrations.base import load_plugin
+    from huggingface_hub import hf_hub_download
+
+    (tmp_path / "models" / "me" / "m").mkdir(parents=True)
+    (tmp_path / "models" / "me" / "m" / "weights.bin").write_bytes(b"w" * 5000)
+    monkeypatch.setenv("TQDM_POSITION", "")
+    monkeypatch.setenv("AXR_RUN_DIR", str(tmp_path))
+    load_plugin(PLUGIN)
+    with hub(tmp_path) as url:
+        hf_hub_download("me/m", "weights.bin", endpoint=url, cache_dir=tmp_path / "cache")
+    said = capsys.readouterr().err
+    told = [found for piece in re.split(r"[\r\n]", said) if (found := bar(piece))]
+    assert ("weights.bin", 5000, True) in [(one.name, one.total, one.in_bytes) for one in told]
+    assert "\x1b" not in said  # none is drawn a line further down
 
 
 def test_the_last_sign_of_life_is_of_the_end(one_rank: Trained, two_ranks: Trained) -> None:

@@ -344,7 +344,7 @@ def test_runs_are_listed_the_newest_first(axr: Axr, tmp_path: Path) -> None:
         ["b-dpo-20260101-120000-aaaa", "done"],
     ]
     assert rows[-1][-6:] == ["9/9", "0.25", "30", "min", "1.00", "USD"]
-    assert done.stderr.splitlines()[-1] == "next: axr runs tail c-20260105-120000-eeee"
+    assert done.stderr.splitlines()[-1] == "next: axr runs tail runs/c-20260105-120000-eeee"
     found = [json.loads(line) for line in data.stdout.splitlines()]
     assert [one["run"] for one in found] == [row[0] for row in rows[1:]]
     expected = {"state": "done", "step": 9, "steps": 9, "loss": 0.25, "hours": 0.5, "usd": 1.0}

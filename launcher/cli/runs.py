@@ -56,7 +56,7 @@ def runs(context: click.Context, root: Path | None, as_json: bool) -> int:
     for line in _json(found) if as_json else _table(found):
         show(line)
     if not as_json:
-        next_commands(f"axr runs tail {typed(found[0].folder.name)}")
+        next_commands(f"axr runs tail {typed(str(found[0].folder))}")
     return 0
 
 
