@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from loopback_hub import hub
 from tiny import Row, dpo_config, make_dpo_rows, make_model, read_rows, run_axolotl
+
+from launcher.watch.bars import bar
 
 # Some of what torch and axolotl import warns.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -94,7 +98,7 @@ def test_of_two_ranks_one_writes(one_rank: Trained, two_ranks: Trained) -> None:
     assert [set(line) for line in two_ranks.lines] == names
     assert [line["step"] for line in two_ranks.lines] == [line["step"] for line in one_rank.lines]
     files = [file.name for file in two_ranks.run_dir.iterdir() if file.is_file()]
-    assert files == ["metrics.jsonl"]
+    assert sorted(files) == ["metrics.jsonl", "progress.json"]
 
 
 @pytest.mark.parametrize("name", ["loss", "rewards/margins", "num_tokens", "eval_loss"])
@@ -166,6 +170,100 @@ def test_an_adapter_starts_from_the_recipes_seed(seed: int | None, used: int) ->
     expected = torch.rand(3).tolist()
     load_plugin(PLUGIN).pre_model_load(DictDefault({} if seed is None else {"seed": seed}))
     assert torch.rand(3).tolist() == expected
+
+
+def test_downloads_are_told_into_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from axolotl.integrations.base import load_plugin
+    from huggingface_hub import hf_hub_download
+
+    (tmp_path / "models" / "me" / "m").mkdir(parents=True)
+    (tmp_path / "models" / "me" / "m" / "weights.bin").write_bytes(b"w" * 5000)
+    monkeypatch.setenv("TQDM_POSITION", "")
+    monkeypatch.setenv("AXR_RUN_DIR", str(tmp_path))
+    load_plugin(PLUGIN)
+    with hub(tmp_path) as url:
+        hf_hub_download("me/m", "weights.bin", endpoint=url, cache_dir=tmp_path / "cache")
+    said = capsys.readouterr().err
+    told = [found for piece in re.split(r"[\r\n]", said) if (found := bar(piece))]
+    assert ("weights.bin", 5000, True) in [(one.name, one.total, one.in_bytes) for one in told]
+    assert "\x1b" not in said  # none is drawn a line further down
+
+
+def test_the_last_sign_of_life_is_of_the_end(one_rank: Trained, two_ranks: Trained) -> None:
+    for run in (one_rank, two_ranks):
+        said = json.loads((run.run_dir / "progress.json").read_text())
+        assert (said["phase"], said["step"], said["max_steps"]) == ("finish", 4, 4)
+        assert said["time"] >= said["began"] > run.lines[-1]["time"] - 60
+        assert said["pid"] > 0
+
+
+def test_every_phase_of_a_training_is_told(tmp_path: Path) -> None:
+    """A real trainer: two steps an epoch, an evaluation after each, a checkpoint at the second."""
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    from launcher.plugin.heartbeat import Heartbeat
+
+    told: list[str] = []
+
+    class Listening(Heartbeat):
+        def beat(self, phase: str, **more: Any) -> None:
+            counted = f"{more['done']}/{more['of']}" if more else str(self.known["step"])
+            told.append(f"{phase} {counted}")
+            super().beat(phase, **more)
+            said = json.loads((tmp_path / "progress.json").read_text())
+            assert said["phase"] == phase
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x: Any) -> Any:
+            return {"loss": (self.weight * x).mean(), "logits": x}
+
+    rows: Any = [{"x": torch.ones(1)}] * 4
+    args = TrainingArguments(
+        output_dir=str(tmp_path / "out"),
+        per_device_train_batch_size=2,
+        per_device_eval_batch_size=2,
+        num_train_epochs=1,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_steps=2,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    heartbeat = Listening(tmp_path / "progress.json")
+    Trainer(Model(), args, train_dataset=rows, eval_dataset=rows, callbacks=[heartbeat]).train()
+    assert list(dict.fromkeys(told)) == [
+        *("train 0", "train 1", "evaluate 1", "evaluate 1/2", "evaluate 2/2"),
+        *("train 2", "evaluate 2", "save 2"),
+    ]
+    assert told[-3:] == ["save 2", "train 2", "save 2"]
+
+
+def test_a_disk_that_refuses_ends_no_training(tmp_path: Path) -> None:
+    from launcher.plugin.heartbeat import Heartbeat
+
+    Heartbeat(tmp_path / "gone" / "progress.json").beat("train")
+    Heartbeat(None).beat("train")
+
+
+def test_a_write_comes_at_most_once_a_second_and_at_each_new_phase(tmp_path: Path) -> None:
+    from launcher.plugin.heartbeat import Heartbeat
+
+    file = tmp_path / "progress.json"
+    heartbeat = Heartbeat(file)
+    heartbeat.beat("train", done=1)
+    heartbeat.beat("train", done=2)
+    assert json.loads(file.read_text())["done"] == 1
+    heartbeat.beat("save", done=3)
+    assert json.loads(file.read_text())["done"] == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
 
 
 def test_what_json_cannot_hold_becomes_null_and_is_named(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def train(folder: Path, *args: object) -> Trained:
 def full(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A full fine-tune, its batch changed on the command line."""
     folder = tmp_path_factory.mktemp("sft")
-    return train(folder, sft(folder), "x-recipe.global_batch_size=16", "num_epochs=2")
+    return train(folder, sft(folder), "x-recipe.global_batch_size=16", "num_epochs=2", "--raw")
 
 
 @pytest.fixture(scope="module")
@@ -302,6 +302,9 @@ def test_a_training_that_fails_is_a_failed_run(tmp_path: Path) -> None:
     assert (run.status["state"], run.status["exit_code"]) == ("failed", 1)
     assert "Traceback" in run.folder.log.read_text(encoding="utf-8")
     assert "the training failed with exit code 1" in run.said
+    assert " state=failed " in run.said
+    last = run.folder.log.read_text(encoding="utf-8").strip().splitlines()[-1]
+    assert f"  {last.strip()}\n" in run.said  # the lines above it were not shown before
     assert "cause    the rows of a file do not have the same columns and types: " in run.said
     assert f"help     axr preview {tmp_path}" in run.said
     assert not run.folder.metrics.exists()

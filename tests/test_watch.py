@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import re
 from itertools import groupby
@@ -18,7 +19,7 @@ from rich.console import Console, Group
 from launcher import runs
 from launcher.cli import run_panel
 from launcher.runs.folder import RunFolder
-from launcher.watch import bars, lines, records
+from launcher.watch import bars, glance, lines, records
 from launcher.watch.bars import Bar, bar
 from launcher.watch.follow import Follower
 from launcher.watch.gpus import Use, uses
@@ -243,6 +244,26 @@ def test_a_resumed_run_is_not_measured_across_the_break(tmp_path: Path) -> None:
     assert (seen.phase, seen.step) == ("start", 30)  # what is in progress.json is from before
 
 
+def test_a_run_costs_what_all_its_starts_cost(tmp_path: Path) -> None:
+    started = {"started": "2026-09-21T14:13:20+00:00"}  # NOW
+    all_starts = [{"minutes": 30.0, "ended": "x"}, {"minutes": 15.0}, started]
+    run = folder(tmp_path / "r", state="running", starts=all_starts)
+    run.plan.write_text('{"usd_an_hour": 4.0, "hours": {"likely": 1}}')
+    with runs.held(run):
+        seen = Follower(run).read(NOW + 900)
+        [listed] = glance.all_below(tmp_path, NOW + 900)
+    assert (seen.seconds, seen.usd, seen.usd_forecast) == (900, 4.0, None)
+    assert (listed.seconds, listed.usd) == (3600, 4.0)
+
+
+def test_a_lost_run_took_until_its_last_sign(tmp_path: Path) -> None:
+    run = folder(tmp_path / "r", state="running", ended="2026-01-01T00:00:00+00:00", minutes=3)
+    run.log.write_text("x\n")
+    os.utime(run.log, (NOW + 60, NOW + 60))
+    assert Follower(run).read(NOW + 9000).seconds == 60
+    assert glance.all_below(tmp_path, NOW + 9000)[0].seconds == 60
+
+
 def test_what_was_in_the_log_before_the_start_is_not_shown(tmp_path: Path) -> None:
     run = folder(tmp_path / "r")
     run.log.write_text("before\n")
@@ -272,6 +293,7 @@ GARBAGE += [
     b'{"phase": "\\n", "step": -1, "max_steps": 0, "done": -3, "of": 0, "time": "x"}',
     b'{"phase": 7, "step": 1e30, "max_steps": true, "time": 1e30, "began": []}',
     b'{"hours": 3, "peak_gib": "x", "usd_an_hour": -1, "price": ["x"], "steps": 0}',
+    b'{"started": "2026-09-21", "starts": [3, {"minutes": ' + b"9" * 400 + b"}, {}]}",
     b'{"hours": {"likely": NaN}, "card_gib": Infinity, "steps": 1.5}',
 ]
 

@@ -93,7 +93,7 @@ def _run(run: Prepared, others: Together, tries: Attempts, patience: Patience) -
     if begun := run.begun:
         whence = f"step {begun.step}" if begun.step else "its beginning: no checkpoint was finished"
         say(f"  resume   goes on from {whence}")
-    used = [gpu.uuid for gpu in run.node.gpus if gpu.uuid]
+    used = [gpu.uuid for gpu in run.node.gpus[: run.machine.here] if gpu.uuid]
     with watching.view(launch.folder, raw=run.raw, gpus=used) as view:
         ended = supervise.execute(
             launch, complete, view=view, trouble=others.trouble, patience=patience

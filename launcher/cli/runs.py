@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -11,7 +12,6 @@ from typing import Any
 
 import click
 
-from launcher.cli import ground
 from launcher.cli.console import next_commands, plain, show, typed
 from launcher.diagnostics import LauncherError
 from launcher.node import VOLUME, writable
@@ -56,7 +56,7 @@ def runs(context: click.Context, root: Path | None, as_json: bool) -> int:
     for line in _json(found) if as_json else _table(found):
         show(line)
     if not as_json:
-        next_commands(f"axr runs tail {typed(found[0].folder.name)}")
+        next_commands(f"axr runs tail {typed(str(found[0].folder))}")
     return 0
 
 
@@ -81,8 +81,12 @@ def tail(root: Path | None, run: str | None, log: bool) -> int:
 
 
 def _root(given: Path | None) -> Path:
-    volume = VOLUME if writable(VOLUME) else None
-    return given or runs_root(ground.environment(Path(".env")), volume)
+    environ = dict(os.environ)
+    if Path(".env").is_file():
+        from launcher.cli import ground  # knows the rules, which takes as long as all the rest
+
+        environ = ground.environment(Path(".env"))
+    return given or runs_root(environ, VOLUME if writable(VOLUME) else None)
 
 
 def _named(run: str | None, given: Path | None) -> Path:

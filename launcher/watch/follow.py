@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher import runs
+from launcher.runs import starts
 from launcher.runs.folder import RunFolder
 from launcher.watch import bars, records
 from launcher.watch.records import Evaluation, Record
@@ -106,7 +107,8 @@ def _seen(
     speed = records.pace(mine, _whole(status.get("processes")) or 1)
     phase = _phase(progress, of.bar)
     last = of.records[-1] if of.records else None
-    sign = [number(progress.get("time")), mine[-1].time if mine else None, _changed(of.folder.log)]
+    signs = (number(progress.get("time")), mine[-1].time if mine else None, changed(of.folder.log))
+    sign = max((one for one in signs if one), default=None)
     return Seen(
         name=of.folder.root.name,
         state=state,
@@ -126,8 +128,9 @@ def _seen(
         tokens_per_second=speed.tokens,
         peak_gib=max((one.peak_gib for one in mine if one.peak_gib), default=None),
         eta=records.left(mine, speed, step=step, steps=steps, now=now) if live else None,
-        seconds=elapsed(status, started, now, live=live),
-        sign=max((one for one in sign if one), default=None),
+        seconds=elapsed(status, now if live else sign),
+        earlier=earlier(status),
+        sign=sign,
         last=of.last,
         pid=_whole(status.get("pid")),
         plan=forecast,
@@ -142,17 +145,23 @@ def state_of(folder: RunFolder, status: Mapping[str, Any]) -> str:
     return LOST if state in LIVE and not runs.is_held(folder) else state
 
 
-def elapsed(
-    status: Mapping[str, Any], started: float | None, now: float, *, live: bool
-) -> float | None:
-    """Return the seconds that the last start took, or takes."""
-    if live:
-        return max(0.0, now - started) if started else None
-    minutes = number(status.get("minutes"))
-    ended = moment(status.get("ended"))
-    if started and ended and ended >= started:
+def elapsed(status: Mapping[str, Any], end: float | None) -> float | None:
+    """Return the seconds that the last start took; one whose end is not written down until ``end``
+    (Unix seconds): now, or when it was last heard of.
+    """
+    started, ended = moment(status.get("started")), moment(status.get("ended"))
+    if started is None:
+        minutes = number(status.get("minutes"))
+        return None if minutes is None else minutes * 60
+    if ended is not None and ended >= started:
         return ended - started
-    return None if minutes is None else minutes * 60
+    return None if end is None else max(0.0, end - started)
+
+
+def earlier(status: Mapping[str, Any]) -> float:
+    """Return the seconds that all starts but the last took: they were paid, too."""
+    before = starts.listed(status)[:-1]
+    return sum((number(one.get("minutes")) or 0.0) * 60 for one in before)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -188,7 +197,8 @@ def moment(text: Any) -> float | None:
         return None
 
 
-def _changed(path: Path) -> float | None:
+def changed(path: Path) -> float | None:
+    """Return when a file was last written, in Unix seconds."""
     try:
         return path.stat().st_mtime
     except OSError:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from launcher.runs.folder import RunFolder
 from launcher.watch import records
-from launcher.watch.follow import Tail, elapsed, moment, read_json, state_of
+from launcher.watch.follow import Tail, changed, earlier, elapsed, moment, read_json, state_of
 from launcher.watch.records import Record
 from launcher.watch.seen import LIVE, number, plan
 
@@ -18,7 +18,7 @@ ENOUGH = 8192  # bytes of the records: the last few
 @dataclass(frozen=True)
 class Glance:
     """One run. ``age``: seconds since it was made, at ``created`` (Unix seconds); ``seconds`` and
-    ``usd``: what its last start took. None is not known.
+    ``usd``: what all its starts took. None is not known.
     """
 
     folder: Path
@@ -57,11 +57,12 @@ def is_run(folder: Path) -> bool:
 
 def _glance(folder: RunFolder, now: float) -> Glance:
     status, progress = read_json(folder.status), read_json(folder.progress)
-    found = [records.record(line) for line in Tail(folder.metrics, first=ENOUGH).lines()]
-    last = next((one for one in reversed(found) if isinstance(one, Record)), None)
+    found = map(records.record, reversed(Tail(folder.metrics, first=ENOUGH).lines()))
+    last = next((one for one in found if isinstance(one, Record)), None)
     state = state_of(folder, status)
     forecast = plan(read_json(folder.plan))
-    seconds = elapsed(status, moment(status.get("started")), now, live=state in LIVE)
+    seconds = elapsed(status, now if state in LIVE else changed(folder.log))
+    seconds = None if seconds is None else seconds + earlier(status)
     created = moment(status.get("created")) or moment(status.get("started"))
     rate = forecast.usd_an_hour
     return Glance(

@@ -55,8 +55,9 @@ class Seen:
 
     ``steps`` is all that there will be, ``batches`` of an evaluation that many done of so many.
     ``tokens_per_second`` is that of all GPUs together, ``peak_gib`` that of one. The curves have a
-    number for each record of the trainer, NaN where there was none that is finite. ``sign`` is when
-    the run last said anything, ``last`` its last line.
+    number for each record of the trainer, NaN where there was none that is finite. ``seconds`` is
+    how long the last start took, or takes, ``earlier`` all before it together. ``sign`` is when the
+    run last said anything, ``last`` its last line.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Seen:
     peak_gib: float | None = None
     eta: float | None = None
     seconds: float | None = None
+    earlier: float = 0.0
     sign: float | None = None
     last: str = ""
     pid: int | None = None
@@ -90,17 +92,18 @@ class Seen:
 
     @property
     def usd(self) -> float | None:
-        """What this start has cost so far, in USD."""
+        """What all starts of it have cost so far, in USD."""
         if self.seconds is None or self.plan.usd_an_hour is None:
             return None
-        return self.seconds / 3600 * self.plan.usd_an_hour
+        return (self.earlier + self.seconds) / 3600 * self.plan.usd_an_hour
 
     @property
     def usd_forecast(self) -> float | None:
         """What it will have cost at its end, in USD: as measured, or before that as planned."""
-        rate, done, plan_hours = self.plan.usd_an_hour, self.seconds, self.plan.hours
-        if rate is None or done is None or self.ended:
+        if self.usd is None or self.plan.usd_an_hour is None or self.ended:
             return None
         if self.eta is not None:
-            return (done + self.eta) / 3600 * rate
-        return None if plan_hours is None else max(done / 3600, plan_hours) * rate
+            return self.usd + self.eta / 3600 * self.plan.usd_an_hour
+        if self.plan.hours is None or self.earlier:  # what of the plan is left is not known yet
+            return None
+        return max(self.usd, self.plan.hours * self.plan.usd_an_hour)
