@@ -10,7 +10,8 @@ import pytest
 from conftest import Axr
 
 from launcher import history, progress, recipe, runs
-from launcher.runs.folder import RunFolder, Start
+from launcher.runs import Start
+from launcher.runs.folder import RunFolder
 
 
 def record(step: int, time: float, **more: Any) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from tiny import child_environment, make_model, make_sft_rows, read_rows
 from launcher import resume, runs
 from launcher.diagnostics import LauncherError
 from launcher.resume import Begun
-from launcher.runs.folder import RunFolder, Start
+from launcher.runs import Start
+from launcher.runs.folder import RunFolder
 from launcher.supervise.processes import descendants
 
 pytestmark = pytest.mark.filterwarnings("default")
