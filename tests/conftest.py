@@ -6,11 +6,14 @@ import difflib
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # The machine that runs the tests is shared: how long one example takes says nothing.
 settings.register_profile("axr", deadline=None)
@@ -59,6 +62,32 @@ sys.meta_path[:] = [Without if finder is PathFinder else finder for finder in sy
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="rewrite golden files; review the diff")
+
+
+@cache
+def shares(file: Path) -> bool:
+    """Return whether tests of ``file`` share a fixture, which each worker would make again."""
+    return 'scope="module"' in file.read_text(encoding="utf-8")
+
+
+class Sharing(LoadScopeScheduling):
+    """Tests go to the workers one by one, those of a file that shares a fixture together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if shares(self.config.rootpath / file) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing:
+    config.option.loadscopereorder = False
+    return Sharing(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a worker slow tests come first: none is left to run alone while the other worker waits."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: "slow" not in item.keywords)
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def test_schedulers_tell_what_they_cannot_do_without() -> None:
 
 
 @with_stack
-@pytest.mark.parametrize("name", [*FACTS.optimizers, *FACTS.optimizers_without_branch])
+@pytest.mark.parametrize("name", [*FACTS.optimizers, *sorted(FACTS.optimizers_without_branch)])
 def test_axolotl_takes_an_optimizer_if_its_package_is_there(name: str, tmp_path: Path) -> None:
     found = FACTS.optimizers.get(name)
     settings = {"optimizer": name, "torchdistx_path": "nowhere", "weight_decay": 0.0}

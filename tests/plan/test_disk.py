@@ -159,9 +159,11 @@ def test_the_quantized_model_beside_an_adapter(tmp_path: Path) -> None:
 
 
 DEEPSPEED = """
-import json, sys, deepspeed, deepspeed.comm.torch as comm, torch
+import json, sys, deepspeed, torch
 from transformers import LlamaConfig, LlamaForCausalLM
-comm.build_shm_op = lambda: None  # a C++ extension for several ranks: not needed, long to compile
+# A C++ extension for several ranks: not needed, a minute to compile. deepspeed.comm imports torch
+# over the name of its own module.
+sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None
 stage, out, size = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 model = LlamaForCausalLM(LlamaConfig(**size)).to(torch.bfloat16)
 engine, *_ = deepspeed.initialize(
