@@ -85,7 +85,10 @@ def keep(life: int, start: Callable[[int], None]) -> None:
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     while True:
-        _end_as(_reaped().get(child))
+        ended = _reaped()
+        if child in ended:
+            _end_all()  # what it left behind; the launcher may be dead by now
+            _end_as(ended[child])
         ready, _, _ = select.select([life, woken], [], [])
         if life in ready:
             _end_all()
@@ -106,10 +109,8 @@ def _reaped() -> dict[int, int]:
         ended[process] = status
 
 
-def _end_as(status: int | None) -> None:
+def _end_as(status: int) -> None:
     """End in the same way as a child, so that who waits sees no difference."""
-    if status is None:
-        return
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         prctl(_DUMPABLE, 0)  # the child's core is enough

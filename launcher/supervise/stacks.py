@@ -125,7 +125,7 @@ def _standing(
             looking.kill()
             out, said = looking.communicate()
             said = f"no answer in {LOOKING_SECONDS:.0f} s"
-        with contextlib.suppress(json.JSONDecodeError):
+        with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):  # its JSON
             return Standing(who, pid, spied(json.loads(out), pid), "py-spy")
         why = f"py-spy may not look: {' '.join(said.split())[:100]}"
     return Standing(who, pid, _asked(folder, who, pid), f"faulthandler; {why}")

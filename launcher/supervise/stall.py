@@ -10,6 +10,7 @@ from launcher import runs
 from launcher.runs.folder import RunFolder
 from launcher.supervise import stacks
 from launcher.supervise.life import Life, Patience
+from launcher.supervise.stacks import Standing
 
 
 class Watch:
@@ -53,7 +54,9 @@ class Watch:
         at = f"after step {life.step}" if life.step is not None else "before the first step"
         phase = f", phase {life.phase}" if life.phase else ""
         fact = f"stalled: nothing has moved for {_time(quiet)} ({at}{phase})"
-        found = stacks.standings(self.folder)
+        found: list[Standing] = []
+        with contextlib.suppress(OSError):  # whatever becomes of this, the run goes on
+            found = stacks.standings(self.folder)
         with contextlib.suppress(OSError), self.folder.stacks.open("a", encoding="utf-8") as kept:
             kept.write(stacks.report(f"{runs.now()} {fact}", found))
         fact += f": {stacks.sentence(found)}"
