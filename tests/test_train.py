@@ -68,7 +68,7 @@ launch = build(found, machine, folder, os.environ, accelerate=accelerate())
 env = {**os.environ, **launch.env}
 with runs.held(folder):
     runs.create(folder, runs.Start("", launch.resolved, "", env))
-    sys.exit(supervise.execute(launch, env, view=Plain(print)))
+    sys.exit(supervise.execute(launch, env, view=Plain(print)).exit_code)
 """
 
 

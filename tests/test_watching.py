@@ -42,7 +42,7 @@ launch = Launch("t", command, {}, {}, (), 1, RunFolder(Path(sys.argv[1])))
 raw = "RAW" in os.environ
 with runs.held(launch.folder), watching.view(launch.folder, raw=raw) as view:
     view.say("a word of the launcher")
-    code = supervise.execute(launch, dict(os.environ), view=view)
+    code = supervise.execute(launch, dict(os.environ), view=view).exit_code
 say("after it")
 sys.exit(code)
 """

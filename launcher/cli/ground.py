@@ -89,9 +89,13 @@ def accelerate() -> str:
     return str(beside) if beside.exists() else "accelerate"
 
 
-def ask_for_trust(problems: list[Diagnostic], trust: bool) -> None:
-    """Ask before code from outside is run. Raises ``LauncherError`` where nobody can answer."""
-    foreign = [problem for problem in problems if problem.code == remote_code.code.code]
+def runs_foreign_code(problems: list[Diagnostic]) -> bool:
+    """Whether code from outside is among what validation has found."""
+    return any(problem.code == remote_code.code.code for problem in problems)
+
+
+def ask_for_trust(foreign: bool, trust: bool) -> None:
+    """Ask before ``foreign`` code is run. Raises ``LauncherError`` where nobody can answer."""
     if not foreign or trust:
         return
     if not sys.stdin.isatty():

@@ -20,7 +20,7 @@ import click
 from launcher import recipe as recipes
 from launcher.cli import rehearse_panel as panel
 from launcher.cli.console import next_commands, say, show, show_problems, typed
-from launcher.cli.ground import ask_for_trust, environment, require_stack
+from launcher.cli.ground import ask_for_trust, environment, require_stack, runs_foreign_code
 from launcher.dataset.sample import Sample
 from launcher.diagnostics import has_errors
 from launcher.redact import redact
@@ -78,7 +78,7 @@ def rehearse(name: str, overrides: tuple[str, ...], **given: Any) -> int:
     if has_errors(found):
         return 1
     if any(foreign_modules(recipe)):  # remote code of a model is never run here
-        ask_for_trust(found, options.trust)
+        ask_for_trust(runs_foreign_code(found), options.trust)
     require_stack()
     environ = environment(Path(".env"))
     say("reading the first rows of the data...", dim=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,6 @@ from launcher.cli.spending import spending
 from launcher.diagnostics import Diagnostic, has_errors
 from launcher.plan.check import check as plan_check
 from launcher.recipe import Recipe
-from launcher.rules.security import remote_code
 from launcher.runs.folder import RunFolder, run_name, runs_root
 from launcher.supervise.life import Patience
 from launcher.validate import validate
@@ -35,6 +35,25 @@ def run_recipe(
 ) -> tuple[int, RunFolder | None]:
     """Do all that ``axr train`` does; return the exit code, and the run folder if one was made."""
     how = options or Options()
+    run = _checked(name, overrides, how)
+    if run is None:
+        return 1, None
+    if how.dry_run:
+        place = f"{run.machine.processes} x GPU" if not run.machine.on_cpu else "the CPU"
+        panel.describe(run.recipe, run.launch, place, run.view)
+        click.echo(launching.script(run.launch, dotenv=Path(".env").exists()), nl=False)
+        return 0, None
+    if not _ready(run, how):
+        return 1, None
+    run = replace(run, environ={**run.environ, **run.money.until()})
+    patience = Patience(how.stall_minutes * 60, end=how.end_stalled)
+    tries = Attempts(how.auto_resume, run.environ)
+    ended = repeated(partial(meet_and_run, run, tries, patience), run.begun, tries)
+    return ended.exit_code, ended.folder
+
+
+def _checked(name: str | None, overrides: tuple[str, ...], how: Options) -> Prepared | None:
+    """Return the run that is meant, none where something stops it, which was said."""
     environ = ground.environment(Path(".env"))
     cluster = clusters.cluster(environ, nodes=how.nodes, rank=how.node_rank, head=how.head)
     node = nodes.probe(environ)
@@ -46,7 +65,7 @@ def run_recipe(
     problems = changed if has_errors(changed) else [*changed, *validate(recipe)]
     show_problems(problems, recipe.texts, to_stderr=True)
     if has_errors(problems):
-        return 1, None
+        return None
     machine = ground.machine(recipe, node, how, cluster)
     obstacles = preflight.check(recipe, machine, node, environ, cpu_allowed=how.cpu)
     view = outlook(recipe, machine, node, environ) if not _stops(obstacles, how) else Outlook(None)
@@ -59,39 +78,28 @@ def run_recipe(
         obstacles += resuming.check(begun, launch.resolved, machine.processes)
     show_problems(obstacles, recipe.texts, to_stderr=True)
     if _stops(obstacles, how):
-        return 1, None
+        return None
     if view.forecast:
         show_problems(plan_check(view.forecast), recipe.texts, to_stderr=True)
     show_problems(money.problems(recipe, view.forecast), recipe.texts, to_stderr=True)
-    if how.dry_run:
-        place = f"{machine.processes} x GPU" if not machine.on_cpu else "the CPU"
-        panel.describe(recipe, launch, place, view)
-        click.echo(launching.script(launch, dotenv=Path(".env").exists()), nl=False)
-        return 0, None
-    ground.ask_for_trust(problems, how.trust)
-    ground.require_stack()
-    if not how.skip_doctor:
-        from launcher.cli import examine  # a dry run, which should be quick, is over here
-
-        need = examine.need_of(recipe, launch, machine, environ, view.forecast)
-        if not examine.ready(need, node):
-            return 1, None
-    prepared = Prepared(
-        recipe,
-        launch,
-        {**environ, **money.until()},
-        node,
-        machine,
-        view,
-        begun,
-        money,
-        foreign=any(one.code == remote_code.code.code for one in problems),
-        raw=how.raw,
+    foreign = ground.runs_foreign_code(problems)
+    return Prepared(
+        recipe, launch, environ, node, machine, view, begun, money, foreign=foreign, raw=how.raw
     )
-    patience = Patience(how.stall_minutes * 60, end=how.end_stalled)
-    tries = Attempts(how.auto_resume, prepared.environ)
-    ended = repeated(partial(meet_and_run, prepared, tries, patience), begun, tries)
-    return ended.exit_code, ended.folder
+
+
+def _ready(run: Prepared, how: Options) -> bool:
+    """Return whether the run may start here: its code is trusted, the stack is installed, and the
+    machine is fit for it.
+    """
+    ground.ask_for_trust(run.foreign, how.trust)
+    ground.require_stack()
+    if how.skip_doctor:
+        return True
+    from launcher.cli import examine  # a dry run, which should be quick, is over here
+
+    need = examine.need_of(run.recipe, run.launch, run.machine, run.environ, run.view.forecast)
+    return examine.ready(need, run.node)
 
 
 def _recipe(name: str, overrides: tuple[str, ...]) -> Recipe:
