@@ -1,5 +1,6 @@
 # axolotl-recipes. `make` prints the targets; RECIPE, ARGS and GPUS are passed on to axr.
 #   make train RECIPE=qwen25-dpo ARGS="learning_rate=1.0e-6"
+#   make test ARGS="-n 0 tests/test_cli.py"
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 PYTHON ?= python3
@@ -41,7 +42,7 @@ list: .venv/.installed ## List the recipes
 	@$(BIN)/axr list
 
 test: .venv/.installed .venv/demo/.installed .venv/editor/.installed ## Run all tests, real training runs among them
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: lint test ## All that CI holds: lint, then test
 

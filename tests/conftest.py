@@ -78,6 +78,7 @@ class Sharing(LoadScopeScheduling):
         return file if shares(self.config.rootpath / file) else nodeid
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing:
     config.option.loadscopereorder = False
     return Sharing(config, log)
