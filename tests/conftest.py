@@ -71,11 +71,14 @@ def shares(file: Path) -> bool:
 
 
 class Sharing(LoadScopeScheduling):
-    """Tests go to the workers one by one, those of a file that shares a fixture together."""
+    """Tests go to the workers one by one, those of a file that shares a fixture together; with
+    --update those of any file: they may rewrite the same one.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return file if shares(self.config.rootpath / file) else nodeid
+        update = self.config.getoption("--update")
+        return file if update or shares(self.config.rootpath / file) else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)
