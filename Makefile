@@ -16,7 +16,7 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 LOCKS := $(wildcard requirements/*.txt)
 
-.PHONY: help setup demo train dry-run doctor validate list test check lint fix schema plan-accuracy fuzz lock clean
+.PHONY: help setup demo train dry-run fetch doctor validate list test check lint fix schema plan-accuracy fuzz lock clean
 
 help: ## Print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ train: .venv/.installed ## Train RECIPE on this machine
 
 dry-run: .venv/.installed ## Print what `make train` would start
 	$(BIN)/axr train $(RECIPE) --dry-run $(ARGS)
+
+fetch: .venv/.installed ## Download what RECIPE needs of the Hub, before a GPU is held
+	$(BIN)/axr fetch $(RECIPE) $(ARGS)
 
 doctor: .venv/.installed ## Is this machine ready for RECIPE?
 	$(BIN)/axr doctor $(RECIPE) $(ARGS)

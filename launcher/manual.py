@@ -12,6 +12,7 @@ from typing import Any
 from launcher import budget, cpu, facts, hazards, preflight, repeat, resume, source
 from launcher.diagnostics import Code
 from launcher.doctor.judge import SUBJECTS
+from launcher.fetch import codes as fetch_codes
 from launcher.plan import check as plan_check
 from launcher.preview import codes as preview_codes
 from launcher.recipe import load, shipped
@@ -37,6 +38,7 @@ _MODULES = (
     repeat,
     rehearsal,
     *SUBJECTS,
+    fetch_codes,
 )
 _LISTS = ("datasets", "test_datasets", "pretraining_dataset")
 _STAGES = {
@@ -46,7 +48,7 @@ _STAGES = {
     "U": "U: what axolotl itself says (--upstream)",
     "P": "P: the plan",
     "D": "D: the rows of the data, and the tokenizer (axr preview)",
-    "N": "N: this machine (axr doctor)",
+    "N": "N: this machine (axr doctor); N42: what is downloaded (axr fetch)",
     "L": "L: this machine, before the start; L2: the rehearsal",
 }
 WIDTH = 88

@@ -1,9 +1,10 @@
 """A Hub on this machine, over real HTTP: for tests of what asks the Hub, with ``HF_ENDPOINT``.
 
-It speaks what huggingface_hub 1.17 and datasets 4.8 ask for: who a token belongs to, a repository's
-facts, files and rights, downloads with ranges. Repositories lie in a folder: ``models/org/name``
-and ``datasets/org/name``. Answers, codes and headers are those of huggingface.co as the client
-reads them (huggingface_hub/utils/_http.py); nothing can be written.
+It speaks what huggingface_hub 1.17, datasets 4.8 and kernels 0.16 ask for: who a token belongs to,
+a repository's facts, files and rights, downloads with ranges. Repositories lie in a folder:
+``models/org/name``, ``datasets/org/name``, ``kernels/org/name`` (whose branches are main and v2).
+Answers, codes and headers are those of huggingface.co as the client reads them
+(huggingface_hub/utils/_http.py); nothing can be written.
 
     with hub(folder, tokens={"hf_...": Token("me")}) as url:
         load_dataset("org/name", streaming=True)    # with HF_ENDPOINT=url
@@ -16,7 +17,8 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -81,12 +83,17 @@ class Token:
 class Faults:
     """What is wrong with the Hub: a status for every request, seconds before each answer, bytes a
     second of a download, seconds by which its clock is ahead of ours.
+
+    ``downloads``: what goes wrong with a file (by its name) the first times that it is asked for,
+    in order: a status, "cut" (half of what is left comes, then the connection ends) or "stall"
+    (half comes, and then nothing). A last one that ends in "..." goes on for ever.
     """
 
     status: int = 0
     delay: float = 0.0
     rate: float = 0.0
     clock: float = 0.0
+    downloads: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ class _World:
     faults: Faults
     seen: list[str]
     closing: threading.Event
+    asked: Counter[str]  # how often each file was downloaded
 
 
 @contextlib.contextmanager
@@ -115,7 +123,9 @@ def hub(
     """
     asked = [] if seen is None else seen
     closing = threading.Event()
-    world = _World(folder, tokens or {}, gated, private, faults or Faults(), asked, closing)
+    world = _World(
+        folder, tokens or {}, gated, private, faults or Faults(), asked, closing, Counter()
+    )
     handler = type("Handler", (_Handler,), {"world": world})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
@@ -179,7 +189,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         world, address = self.world, urlsplit(self.path)
-        world.seen.append(f"{self.command} {address.path}")
+        part = self.headers.get("Range")
+        world.seen.append(f"{self.command} {address.path}{f' {part}' if part else ''}")
         world.closing.wait(world.faults.delay)
         with contextlib.suppress(ConnectionError):  # nobody waits for the answer any more
             try:
@@ -214,7 +225,9 @@ class _Handler(BaseHTTPRequestHandler):
                 if token is None:
                     raise _Refused(401, "Invalid username or password.")
                 return token.who()
-            case [("models" | "datasets") as kind, *rest]:
+            case ["organizations", name, "overview"]:
+                return {"name": name, "trustedKernelPublisher": name.startswith("kernels")}
+            case [("models" | "datasets" | "kernels") as kind, *rest]:
                 found, rest = self._repository(kind, rest)
                 return self._about(found, rest, body)
         raise _Refused(404, "Sorry, we can't find the page you are looking for.")
@@ -223,6 +236,12 @@ class _Handler(BaseHTTPRequestHandler):
         match rest:
             case [] | ["revision", _]:
                 return self._facts(found, rest[1] if rest else "main")
+            case ["refs"]:
+                branches = [
+                    {"name": name, "ref": f"refs/heads/{name}", "targetCommit": found.commit}
+                    for name in ("main", *(["v2"] if found.kind == "kernels" else []))
+                ]
+                return {"branches": branches, "converts": [], "tags": []}
             case ["auth-check"]:
                 self._let_in(found)
                 return {}
@@ -260,7 +279,8 @@ class _Handler(BaseHTTPRequestHandler):
         }
 
     def _known(self, found: _Repository, revision: str) -> None:
-        if revision not in ("main", found.commit):
+        branch = found.kind == "kernels" and revision == "v2"
+        if revision not in ("main", found.commit) and not branch:
             raise _Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
 
     def _repository(self, kind: str, parts: list[str]) -> tuple[_Repository, list[str]]:
@@ -291,8 +311,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(403, f"{fact} list. Visit the page to ask for access.", "GatedRepo")
 
     def _file(self, parts: list[str]) -> None:
-        kind = "datasets" if parts[0] == "datasets" else "models"
-        found, rest = self._repository(kind, parts[1:] if kind == "datasets" else parts)
+        kind = parts[0] if parts[0] in ("datasets", "kernels") else "models"
+        found, rest = self._repository(kind, parts if kind == "models" else parts[1:])
         if len(rest) < 3 or rest[0] != "resolve":
             raise _Refused(404, "Sorry, we can't find the page you are looking for.")
         self._known(found, rest[1])
@@ -300,7 +320,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = found.folder.joinpath(*rest[2:])
         if ".." in rest or not path.is_file():
             raise _Refused(404, "Entry not found", "EntryNotFound")
-        data = path.read_bytes()
+        data, trouble = path.read_bytes(), self._trouble(path.name)
+        if trouble.isdecimal():
+            raise _Refused(int(trouble), "out of order")
         start, end = _range(self.headers.get("Range", ""), len(data))
         self.send_response(206 if self.headers.get("Range") else 200)
         self.send_header("ETag", f'"{_blob(data)}"')
@@ -312,7 +334,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
         self.end_headers()
         if self.command != "HEAD":
-            self._send(data[start:end])
+            self._send(data[start : start + (end - start) // 2] if trouble else data[start:end])
+        if trouble == "stall":
+            self.world.closing.wait()
+        self.close_connection = self.close_connection or bool(trouble)
+
+    def _trouble(self, name: str) -> str:
+        """Return what is to go wrong with this download; nothing where it goes well."""
+        todo = self.world.faults.downloads.get(name, ())
+        if self.command == "HEAD" or not todo:
+            return ""
+        number, self.world.asked[name] = self.world.asked[name], self.world.asked[name] + 1
+        if number >= len(todo) and not todo[-1].endswith("..."):
+            return ""
+        return todo[min(number, len(todo) - 1)].removesuffix("...")
 
     def _send(self, data: bytes) -> None:
         rate = self.world.faults.rate

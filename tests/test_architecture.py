@@ -70,6 +70,7 @@ ORDER = (
     "plugin",
     "evaluate",
     "rehearse",
+    "fetch",
     "manual",
     "sarif",
     "smollm",
@@ -91,6 +92,7 @@ axr plan [OPTIONS] NAME [KEY=VALUE]... --gpu --gpus --nodes --rows --price --fit
 --dry-run-memory --fetch --json
 axr preview [OPTIONS] NAME [KEY=VALUE]... --rows --show --json --html --trust
 axr rehearse [OPTIONS] NAME [KEY=VALUE]... --ranks --steps --keep --trust --json
+axr fetch [OPTIONS] NAME [KEY=VALUE]... --check --stall-minutes --trust --json
 axr doctor [OPTIONS] [NAME] [KEY=VALUE]... --gpus --nodes --node-rank --head --offline --timeout \
 --json
 axr train [OPTIONS] NAME|RUN [KEY=VALUE]... --resume --gpus --nodes --node-rank \
@@ -241,6 +243,7 @@ sys.exit(code)
         ("runs",),
         ("runs", "--json"),
         ("doctor", "--help"),
+        ("fetch", "--help"),
         ("demo", "--help"),
         ("rehearse", "--help"),
         ("plan", "qwen25-sft"),

@@ -27,6 +27,7 @@ VERBS = {
     "plan": "plan:plan",
     "preview": "preview:preview",
     "rehearse": "rehearse:rehearse",
+    "fetch": "fetch:fetch",
     "doctor": "doctor:doctor",
     "train": "train:train",
     "runs": "runs:runs",

@@ -147,7 +147,7 @@ def _role(account: Account) -> str:
 
 
 def _readable(access: Access, need: Need, *, has_token: bool) -> Line:
-    subject, name, span = access.kind, access.name, _place(access.name, need)
+    subject, name, span = access.kind, access.name, place(access.name, need)
     address = f"https://huggingface.co/{'datasets/' * (access.kind == 'dataset')}{access.name}"
     match access.state:
         case hubs.OPEN:
@@ -217,7 +217,7 @@ def _writable(one: Repository, found: Hub, need: Need) -> Line:
     return unchecked(subject, access.why if access else "no answer")
 
 
-def _place(name: str, need: Need) -> Span | None:
+def place(name: str, need: Need) -> Span | None:
     """Return where the recipe names a repository."""
     if need.recipe is None:
         return None

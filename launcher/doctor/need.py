@@ -149,11 +149,12 @@ def _packages(need: Need) -> Iterator[tuple[str, str]]:
 
 
 def _reads(settings: Mapping[str, Any]) -> Iterator[Repository]:
-    for key, revision in (
+    for key, revision in (  # that of the model is asked of them all (axolotl/loaders)
         ("base_model", "revision_of_model"),
-        ("tokenizer_config", ""),
-        ("base_model_config", ""),
-        ("processor_config", ""),
+        ("tokenizer_config", "revision_of_model"),
+        ("base_model_config", "revision_of_model"),
+        ("processor_config", "revision_of_model"),
+        ("lora_model_dir", ""),
         ("rl_adapter_ref_model", ""),
     ):
         name = settings.get(key)
