@@ -129,6 +129,7 @@ def hub(
     handler = type("Handler", (_Handler,), {"world": world})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client may be killed
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -261,6 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _facts(self, found: _Repository, revision: str) -> dict[str, Any]:
         self._known(found, revision)
+        siblings = [{"rfilename": file, "size": size} for file, size in found.files().items()]
         return {
             "_id": "0",
             "id": found.name,
@@ -275,8 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
             "createdAt": "2026-01-01T00:00:00.000Z",
             "lastModified": "2026-01-01T00:00:00.000Z",
             "cardData": _card(found.folder / "README.md"),
-            "siblings": [{"rfilename": file, "size": size} for file, size in found.files().items()],
-        }
+        } | ({"siblings": siblings} if found.kind != "kernels" else {})
 
     def _known(self, found: _Repository, revision: str) -> None:
         branch = found.kind == "kernels" and revision == "v2"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +16,8 @@ from launcher import node as nodes
 from launcher import preflight
 from launcher import recipe as recipes
 from launcher.cli import ground
-from launcher.cli.console import in_colour, next_commands, plain, show, show_problems, typed
-from launcher.cli.examine import SECONDS, Options, examine, need_of, places_of
+from launcher.cli.console import in_colour, next_commands, plain, show, show_problems
+from launcher.cli.examine import SECONDS, Options, examine, need_of, places_of, to_download
 from launcher.cli.outlook import Outlook, outlook
 from launcher.cluster import Cluster
 from launcher.diagnostics import LauncherError, has_errors
@@ -102,7 +101,7 @@ def doctor(name: str | None, overrides: tuple[str, ...], **given: Any) -> int:
         show(json.dumps(_hidden(_data(facts, lines), secrets)))
     else:
         _show(lines, secrets)
-        _next(name, overrides, asked, lines)
+        _next(need, asked, lines)
     return 1 if failed(lines) else 0
 
 
@@ -226,14 +225,15 @@ def _table(rows: Iterable[list[str]]) -> None:
     Console().print(table)
 
 
-def _next(name: str | None, overrides: tuple[str, ...], asked: Asked, lines: list[Line]) -> None:
-    """Print what to type next: the training, or what an error means."""
+def _next(need: Need, asked: Asked, lines: list[Line]) -> None:
+    """Print what to type next: the download, the training, or what an error means."""
     if errors := [line.problem for line in lines if line.verdict is Verdict.ERROR and line.problem]:
         next_commands(f"axr explain {errors[0].code}")
         return
-    if name is None:
+    if need.recipe is None:
         next_commands("axr list", "axr doctor NAME")
         return
-    words = [typed(name), *([shlex.join(overrides)] if overrides else ())]
-    words += [f"--gpus {asked.gpus}"] if asked.gpus else []
-    next_commands(f"axr train {' '.join(words)}")
+    words = to_download(need)
+    first = [f"axr fetch {need.typed}  # {plain(words)}"] if words else []
+    gpus = f" --gpus {asked.gpus}" if asked.gpus else ""
+    next_commands(*first, f"axr train {need.typed}{gpus}")

@@ -16,7 +16,7 @@ from launcher import hub_cache
 from launcher.cli.console import say, say_problem
 from launcher.doctor import disk
 from launcher.doctor.judge import judge
-from launcher.doctor.line import Line, failed
+from launcher.doctor.line import Line, failed, gib
 from launcher.doctor.need import Need
 from launcher.hub import Repository
 from launcher.launch import Launch
@@ -86,9 +86,21 @@ def ready(need: Need, node: Node) -> bool:
     for line in lines:
         if line.problem:
             say_problem(line.problem, need.texts, secret_values(need.environ))
+    if (words := to_download(need)) and not need.on_cpu:
+        say(f"{words}; before a GPU is held, the next time: axr fetch {need.typed}", fg="yellow")
     if failed(lines):
         say("this machine is not ready; to start all the same: add --skip-doctor", fg="red")
     return not failed(lines)
+
+
+def to_download(need: Need) -> str:
+    """Return what is not here of what the run reads from the Hub; nothing where all is, as far as
+    the cache's folders tell.
+    """
+    if need.forecast and (size := need.forecast.disk.model - need.cached) > 0:
+        return f"{gib(size)} of the model are not here"
+    missing = ", ".join(one.name for one in _missing(need))
+    return f"not here: {missing}" if missing else ""
 
 
 def places_of(environ: Mapping[str, str], run: str) -> dict[str, str]:

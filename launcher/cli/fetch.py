@@ -22,10 +22,10 @@ from launcher.cli import ground
 from launcher.cli.console import next_commands, say, say_problem, show, show_problems
 from launcher.diagnostics import Diagnostic, LauncherError, has_errors
 from launcher.doctor import hub as hub_lines
-from launcher.doctor.line import gib
 from launcher.doctor.need import Need
 from launcher.fetch import follow, judge, room, wanted
 from launcher.fetch.follow import Asked, Outcome, State
+from launcher.fetch.item import amount
 from launcher.recipe import Recipe
 from launcher.redact import secret_values
 from launcher.rules.security import foreign_modules
@@ -207,7 +207,7 @@ def _end(
     if outcome and outcome.downloaded and not code:
         speed = outcome.downloaded / max(outcome.seconds, 1e-3) / 1e6
         took = panel.duration(outcome.seconds)
-        show(f"fetched {gib(outcome.downloaded)} into {folder} in {took} ({speed:.0f} MB/s)")
+        show(f"fetched {amount(outcome.downloaded)} into {folder} in {took} ({speed:.0f} MB/s)")
     if not code:
         show("all that the run needs of the Hub is here")
         next_commands(f"axr train {need.typed}")

@@ -12,9 +12,9 @@ from typing import Any
 
 from launcher.cli.console import plain, say
 from launcher.diagnostics import Diagnostic, render_json
-from launcher.doctor.line import gib, plural
+from launcher.doctor.line import plural
 from launcher.fetch.follow import Outcome, State
-from launcher.fetch.item import Item
+from launcher.fetch.item import Item, amount
 
 EVERY = 15.0  # seconds between two lines where nothing is drawn
 OVER = 10.0  # seconds over which the speed is measured
@@ -84,7 +84,8 @@ def _speed(seen: Sequence[tuple[float, int]]) -> float:
 def far(state: State, speed: float) -> str:
     """Return how far a download is: "1.2 of 5.8 GiB, 21 %, 31 MB/s, 2 min left"."""
     total, here = state.total, state.here
-    words = f"{gib(here)} of {gib(total)}, {100 * here // max(1, total)} %, {speed / 1e6:.0f} MB/s"
+    share = 100 * here // max(1, total)
+    words = f"{amount(here)} of {amount(total)}, {share} %, {speed / 1e6:.0f} MB/s"
     return words + (f", {duration((total - here) / speed)} left" if speed else ", it stands still")
 
 
@@ -98,7 +99,7 @@ def duration(seconds: float) -> str:
 def table(state: State) -> Iterator[str]:
     """Yield a line for each repository: files, bytes, and what of them was missing."""
     rows = [
-        (kind, name, plural(len(files), "file"), gib(sum(one.size for one in files)), _here(files))
+        (kind, name, plural(len(files), "file"), amount(_size(files)), _here(files))
         for (kind, name), files in grouped(state.files).items()
     ]
     if state.kernel:
@@ -122,7 +123,12 @@ def _here(files: Sequence[Item]) -> str:
     part = sum(one.part for one in files)
     if all(one.here for one in files):
         return "here"
-    return f"{gib(missing)} missing" + (f", {gib(part)} are here of a download before" * bool(part))
+    before = f", {amount(part)} are here of a download before" if part else ""
+    return f"{amount(missing)} missing{before}"
+
+
+def _size(files: Sequence[Item]) -> int:
+    return sum(one.size for one in files)
 
 
 def data(
@@ -140,7 +146,7 @@ def data(
                 "revision": files[0].revision,
                 "commit": files[0].commit,
                 "files": len(files),
-                "bytes": sum(one.size for one in files),
+                "bytes": _size(files),
                 "missing": sum(one.missing for one in files),
             }
             for (kind, name), files in grouped(state.files).items()

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 from launcher import network
 from launcher.diagnostics import LauncherError
-from launcher.doctor.line import gib
-from launcher.fetch.item import Item, Trouble
+from launcher.fetch.item import Item, Trouble, amount
 from launcher.fetch.talk import Child
 from launcher.node.record import from_data
 
@@ -182,7 +181,7 @@ def _stalled(state: State, asked: Asked) -> Trouble:
     times = f"no byte from {host} for {asked.patience:g} s, {TRIES} times"
     for number, one in sorted(enumerate(state.files), key=lambda pair: -state.at.get(pair[0], 0)):
         if state.size(number) < one.size:
-            far = f"{gib(state.size(number))} of {gib(one.size)}"
+            far = f"{amount(state.size(number))} of {amount(one.size)}"
             return Trouble(
                 STALLED, one.name, f"{one.name}/{one.file} stands still at {far}: {times}"
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from launcher.doctor.line import gib
+
 
 @dataclass(frozen=True)
 class Item:
@@ -26,6 +28,11 @@ class Item:
     def missing(self) -> int:
         """The bytes that are to come."""
         return 0 if self.here else self.size - self.part
+
+
+def amount(size: float) -> str:
+    """Return bytes as "12.3 GiB", "4 MiB" or "3 KiB"."""
+    return gib(size) if size >= 2**20 or not size else f"{-(-size // 2**10):.0f} KiB"
 
 
 class Trouble(Exception):

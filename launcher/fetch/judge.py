@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from launcher.diagnostics import Code, Diagnostic, Span
 from launcher.doctor import disk
 from launcher.doctor.hub import LIMITED, place
-from launcher.doctor.line import gib
 from launcher.doctor.need import Need
 from launcher.fetch import codes, wanted
-from launcher.fetch.item import Item, Trouble
+from launcher.fetch.item import Item, Trouble, amount
 
 _CODES: Mapping[str, tuple[Code, str]] = {
     "STALLED": (codes.STALLED, "go on: axr fetch {typed}\nor elsewhere: another machine, or hour"),
@@ -35,7 +34,7 @@ def troubles(found: Iterable[Trouble], need: Need) -> Iterator[Diagnostic]:
 def room(short: Iterable[tuple[str, int, int]], folders: Mapping[str, str]) -> Iterator[Diagnostic]:
     """Yield each disk that is too small. ``folders``: the variable that names a folder."""
     for folder, size, free in short:
-        words = f"{gib(size)} are to be written to {folder}, and {gib(free)} are free there"
+        words = f"{amount(size)} are to be written to {folder}, and {amount(free)} are free there"
         hint = f"set {folders[folder]} to a folder on a larger disk"
         yield disk.FULL.at(Span("this machine"), words, hint)
 
@@ -49,7 +48,7 @@ def missing(files: Iterable[Item], need: Need) -> Iterator[Diagnostic]:
     for name, size in sizes.items():
         span = place(name, need) or need.span("base_model") or Span("this machine")
         yield codes.NOT_HERE.at(
-            span, f'{gib(size)} of "{name}" are not here', f"axr fetch {need.typed}"
+            span, f'{amount(size)} of "{name}" are not here', f"axr fetch {need.typed}"
         )
 
 

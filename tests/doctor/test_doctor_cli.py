@@ -74,7 +74,8 @@ def test_ready_on_a_cpu(axr: Axr, folder: Path) -> None:
     assert "all-reduce" in done.stdout
     assert "ok           push              me/new will be made; the token may\n" in done.stdout
     assert "ok           Weights & Biases  WANDB_API_KEY is set; not tried: " in done.stdout
-    assert done.stderr == "next: axr train my.yaml\n"
+    first = "next: axr fetch my.yaml  # not here: org/model\n"
+    assert done.stderr == first + "      axr train my.yaml\n"
     assert not (folder / "runs").exists()
     assert not (folder / "out").exists()
 

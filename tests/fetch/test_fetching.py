@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -111,7 +110,7 @@ def test_a_fetch_that_is_killed_goes_on_where_it_was(folder: Path) -> None:
         assert process.stdout
         process.stdout.readline()
         for line in process.stdout:
-            if json.loads(line)[1] > 400_000:
+            if json.loads(line)[1] > 2**20:  # the first piece is written by now
                 break
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -133,23 +132,8 @@ def test_a_kernel_is_found_by_its_version_without_a_network(folder: Path) -> Non
     with hub(folder / "repositories") as url:
         told, _ = child(folder, url, INSTALL).communicate(timeout=120)
         refused, _ = child(folder, url, INSTALL.replace("kernels-org", "org")).communicate()
-    assert told.splitlines()[0].count("torch-cpu") == 2
+    files, why = told.splitlines()
+    assert (files.count("torch-cpu"), why) == (2, "''")
     assert refused == ""  # its maker is nobody whom the Hub trusts
     out, _ = child(folder, "http://127.0.0.1:9", LOAD, HF_HUB_OFFLINE="1").communicate(timeout=120)
     assert out.split() == ["''", "42"]
-
-
-def test_the_child_ends_when_nobody_listens_any_more(folder: Path) -> None:
-    with hub(folder / "repositories", faults=Faults(rate=1e5)) as url:
-        code = MODEL.replace("print(json.dumps([number", "write(json.dumps([number")
-        code = "import os, sys\n" + code.replace(
-            "told =", "write = lambda text, flush: os.write(1, text.encode()) or None\ntold ="
-        )
-        process = child(folder, url, code)
-        assert process.stdout
-        process.stdout.readline()
-        process.stdout.close()
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert process.poll() is not None
