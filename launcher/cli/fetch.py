@@ -8,12 +8,13 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import click
 
-from launcher import hub, network, upstream
+from launcher import hub, hub_cache, network, upstream
 from launcher import launch as launching
 from launcher import node as nodes
 from launcher import recipe as recipes
@@ -27,7 +28,7 @@ from launcher.fetch import follow, judge, room, wanted
 from launcher.fetch.follow import Asked, Outcome, State
 from launcher.fetch.item import amount
 from launcher.recipe import Recipe
-from launcher.redact import secret_values
+from launcher.redact import HIDDEN, secret_values
 from launcher.rules.security import foreign_modules
 from launcher.runs.folder import RunFolder
 from launcher.survey import Facts
@@ -56,7 +57,9 @@ class Options:
 )
 @click.argument("name")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--check", is_flag=True, help="Download nothing; say what is missing (exit code 1).")
+@click.option(
+    "--check", is_flag=True, help="Say what is missing, and download nothing (exit code 1)."
+)
 @click.option(
     "--stall-minutes",
     type=click.FloatRange(0.02, 600),
@@ -120,6 +123,8 @@ def _asked(recipe: Recipe, need: Need, options: Options) -> Iterator[Asked]:
 
 def _fetch(need: Need, asked: Asked, options: Options) -> int:
     """Look, download, and load without a network; return the exit code."""
+    if not any(asked.question[what] for what in ("models", "entries", "kernel")):
+        return _end(need, None, {}, [], options)
     if why := network.unreachable(network.hub(need.environ), need.environ):
         return _offline(need, asked, options, why)
     if problems := _refused(need):
@@ -137,14 +142,16 @@ def _fetch(need: Need, asked: Asked, options: Options) -> int:
 
 
 def _offline(need: Need, asked: Asked, options: Options, why: str) -> int:
-    """Say what loads without a network, as there is none; raise ``LauncherError`` where something
-    is missing, and to be downloaded.
+    """Say what loads without a network, as there is none; raise ``LauncherError`` where a whole
+    repository is missing, and to be downloaded.
     """
+    reads = [(f"{one.kind}s", one.name) for one in need.reads]
+    absent = [name for kind, name in reads if not hub_cache.held(kind, name, need.environ)]
+    if absent and not options.check:
+        hint = f"where there is one: axr fetch {need.typed}"
+        raise LauncherError(f"{why}; not here: {', '.join(absent)}", hint)
     say(f"{why}: only what is here can be looked at", fg="yellow")
     parts = follow.prove(asked)
-    if any(parts.values()) and not options.check:
-        left = ", ".join(part for part, trouble in parts.items() if trouble)
-        raise LauncherError(f"{why}, and not here is: {left}", "axr fetch where there is a network")
     return _end(need, None, parts, [*judge.unloaded(parts, need)], options)
 
 
@@ -194,7 +201,8 @@ def _end(
     problems = [*problems, *judge.streamed(need)]
     folder = need.environ["HF_HUB_CACHE"]
     if options.as_json:
-        show(json.dumps(panel.data(outcome, parts, problems, folder)))
+        text = json.dumps(panel.data(outcome, parts, problems, folder))
+        show(reduce(lambda told, secret: told.replace(secret, HIDDEN), secrets, text))
         return code
     if options.check and outcome:
         for line in panel.table(outcome.state):
@@ -205,10 +213,9 @@ def _end(
     if loads:
         show(f"loads without a network: {', '.join(loads)}")
     if outcome and outcome.downloaded and not code:
-        speed = outcome.downloaded / max(outcome.seconds, 1e-3) / 1e6
         took = panel.duration(outcome.seconds)
-        show(f"fetched {amount(outcome.downloaded)} into {folder} in {took} ({speed:.0f} MB/s)")
+        show(f"fetched {amount(outcome.downloaded)} into {folder} in {took}")
     if not code:
-        show("all that the run needs of the Hub is here")
+        show(panel.verdict(outcome, streamed=bool(wanted.streamed(need.settings))))
         next_commands(f"axr train {need.typed}")
     return code

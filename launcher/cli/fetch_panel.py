@@ -110,6 +110,15 @@ def table(state: State) -> Iterator[str]:
         yield plain("  ".join([*cells, row[4]]))
 
 
+def verdict(outcome: Outcome | None, *, streamed: bool) -> str:
+    """Return what is here of all that the run needs of the Hub."""
+    left = ["the rows that are streamed"] if streamed else []
+    if outcome and outcome.state.kernel and not outcome.state.kernel[1].startswith("not needed"):
+        left.append("the kernel of the attention: fetch it with the torch that trains")
+    words = "all that the run needs of the Hub is here"
+    return f"{words}, but {' and '.join(left)}" if left else words
+
+
 def grouped(files: Sequence[Item]) -> dict[tuple[str, str], list[Item]]:
     """Return the files of each repository, by kind and name."""
     found: dict[tuple[str, str], list[Item]] = {}

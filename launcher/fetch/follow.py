@@ -21,6 +21,7 @@ STALLED = "STALLED"
 _QUIET = {
     "AXOLOTL_DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_DATASETS_OFFLINE": "0",
     "CUDA_VISIBLE_DEVICES": "",  # no GPU is taken, and no kernel loaded
     "WORLD_SIZE": "1",
 }

@@ -17,13 +17,13 @@ def shortages(needed: Mapping[str, int]) -> list[tuple[str, int, int]]:
     """
     disks: dict[int, list[str]] = {}
     for folder, size in needed.items():
-        if size and (above := _above(Path(folder))):
+        if size and (above := _above(Path(folder).expanduser())):
             disks.setdefault(above.stat().st_dev, []).append(folder)
     found = []
     for folders in disks.values():
         total = sum(needed[folder] for folder in folders)
         largest = max(folders, key=lambda folder: needed[folder])
-        above = _above(Path(largest))
+        above = _above(Path(largest).expanduser())
         free = _free(above) if above else None
         if free is not None and free < total + MARGIN:
             found.append((largest, total, free))

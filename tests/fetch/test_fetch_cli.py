@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -103,12 +102,32 @@ def test_what_may_not_be_read_is_told_in_the_doctors_words(home: Path, axr: Axr)
 
 
 def test_without_a_network_one_line_says_so(home: Path, axr: Axr) -> None:
-    (home / "my.yaml").write_text(
-        re.sub("base_model: .*", f"base_model: {home}/none", (home / "my.yaml").read_text())
-    )
-    done = axr("fetch", "my.yaml", cwd=home, env=environment(home, NOWHERE))
-    assert done.returncode == 3
-    assert "Traceback" not in done.stderr
-    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert error.startswith("error: no network: 127.0.0.1 does not answer")
-    assert "datasets.0" in error
+    for env in (environment(home, NOWHERE), environment(home, NOWHERE, HF_HUB_OFFLINE="1")):
+        done = axr("fetch", "my.yaml", cwd=home, env=env)
+        assert done.returncode == 3
+        (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert error.endswith("; not here: org/model, org/words, org/rows")
+        assert "help: where there is one: axr fetch my.yaml" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_check_says_what_is_missing_and_brings_none_of_it(home: Path, axr: Axr) -> None:
+    model = make_model(home / "repositories/models/org/model")
+    shutil.copytree(model, home / "repositories/models/org/words")
+    seen: list[str] = []
+    with hub(home / "repositories", seen=seen) as url:
+        env = environment(home, url)
+        done = axr("fetch", "my.yaml", "--check", cwd=home, env=env)
+    assert done.returncode == 1
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[:2] for line in lines] == [
+        ["model", "org/model"],
+        ["model", "org/words"],
+        ["dataset", "org/rows"],
+    ]
+    assert all(line[-1] == "missing" for line in lines)
+    assert done.stderr.count("error[N426 not-offline]") == 3
+    assert "help: axr fetch my.yaml" in done.stderr
+    got = [line for line in seen if line.startswith("GET /org/") or ".jsonl" in line]
+    assert [line for line in got if "bytes=" not in line] == []  # but for the sample of its speed
