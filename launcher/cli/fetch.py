@@ -122,16 +122,30 @@ def _asked(recipe: Recipe, need: Need, options: Options) -> Iterator[Asked]:
 
 
 def _fetch(need: Need, asked: Asked, options: Options) -> int:
-    """Look, download, and load without a network; return the exit code."""
+    """Do what can be done here; return the exit code."""
     if not any(asked.question[what] for what in ("models", "entries", "kernel")):
         return _end(need, None, {}, [], options)
     if why := network.unreachable(network.hub(need.environ), need.environ):
         return _offline(need, asked, options, why)
     if problems := _refused(need):
         return _end(need, None, {}, problems, options)
+    return _online(need, asked, options)
+
+
+def _online(need: Need, asked: Asked, options: Options) -> int:
+    """Look, download, and load without a network; return the exit code."""
+    short: list[Diagnostic] = []  # as it is before the download, which takes the room
+
+    def allowed(state: State) -> bool:
+        short.extend(_short(state, need))
+        if not options.check and not options.as_json:
+            for line in panel.table(state):
+                say(line)
+        return not options.check and not short
+
     with panel.progress() as tell:
-        outcome = follow.fetch(asked, lambda state: _allowed(state, need, options), tell)
-        problems = [*judge.troubles(outcome.troubles, need), *_short(outcome.state, need)]
+        outcome = follow.fetch(asked, allowed, tell)
+        problems = [*judge.troubles(outcome.troubles, need), *short]
         if problems:
             return _end(need, outcome, {}, problems, options)
         tell(State(stage="loading it all without a network"))
@@ -169,14 +183,6 @@ def _refused(need: Need) -> list[Diagnostic]:
     for one in problems:
         say_problem(one, need.texts, secret_values(need.environ))
     return []
-
-
-def _allowed(state: State, need: Need, options: Options) -> bool:
-    """Whether the download may begin: it was asked for, and there is room."""
-    if not options.check and not options.as_json:
-        for line in panel.table(state):
-            say(line)
-    return not options.check and not _short(state, need)
 
 
 def _short(state: State, need: Need) -> list[Diagnostic]:
