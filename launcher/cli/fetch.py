@@ -78,7 +78,7 @@ def fetch(name: str, overrides: tuple[str, ...], **given: Any) -> int:
     show_problems(found, recipe.texts, to_stderr=True)
     if has_errors(found):
         return 1
-    ground.ask_for_trust(found, options.trust)
+    ground.ask_for_trust(ground.runs_foreign_code(found), options.trust)
     ground.require_stack()
     need = _need(recipe)
     with _asked(recipe, need, options) as asked:

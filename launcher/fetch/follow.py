@@ -99,6 +99,8 @@ def fetch(asked: Asked, allow: Allow, tell: Tell) -> Outcome:
         environ = {**asked.environ, **_QUIET, **plain}
         with Child("launcher.fetch.child", question, environ, foreign=asked.foreign) as child:
             run = _Run(child, asked, allow if first is None else lambda state: True, tell)
+            if starts > 1:
+                run.state.stage = f"no byte for {asked.patience:g} s: over a fresh connection"
             stalled = run.follow()
         first = first or run.first
         if not stalled:

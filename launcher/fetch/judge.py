@@ -12,7 +12,7 @@ from launcher.fetch import codes, wanted
 from launcher.fetch.item import Item, Trouble, amount
 
 _CODES: Mapping[str, tuple[Code, str]] = {
-    "STALLED": (codes.STALLED, "go on: axr fetch {typed}\nor elsewhere: another machine, or hour"),
+    "STALLED": (codes.STALLED, "go on: axr fetch {typed}\nor take another machine"),
     "BROKEN": (codes.BROKEN, "go on: axr fetch {typed}"),
     "LIMITED": (LIMITED, "go on in some minutes: axr fetch {typed}"),
     "NO_ROWS": (codes.NO_ROWS, "look at its rows: axr preview {typed}"),

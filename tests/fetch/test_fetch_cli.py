@@ -131,3 +131,11 @@ def test_a_check_says_what_is_missing_and_brings_none_of_it(home: Path, axr: Axr
     assert "help: axr fetch my.yaml" in done.stderr
     got = [line for line in seen if line.startswith("GET /org/") or ".jsonl" in line]
     assert [line for line in got if "bytes=" not in line] == []  # but for the sample of its speed
+
+
+def test_code_from_outside_is_asked_for(home: Path, axr: Axr) -> None:
+    env = environment(home, NOWHERE)
+    done = axr("fetch", "my.yaml", "trust_remote_code=true", cwd=home, env=env)
+    assert done.returncode == 1
+    assert "help: read it, then add --trust" in done.stderr
+    assert "not here" not in done.stderr
