@@ -573,7 +573,7 @@ def test_a_person_is_asked_and_may_say_no(tmp_path: Path, typed: str, code: int)
 def test_a_training_from_start_to_end(stack: Stack) -> None:
     stack.recipe()
     stack.trainer('echo "$@"; echo "run dir $AXR_RUN_DIR"')
-    code, out, said = stack.run("train", "my.yaml", "learning_rate=5.0e-5")
+    code, out, said = stack.run("train", "my.yaml", "learning_rate=5.0e-5", "--raw")
     folder = stack.run_folder
     assert code == 0
     assert out.splitlines()[0].endswith(f"-m axolotl.cli.train {folder}/resolved.yaml")
@@ -601,8 +601,8 @@ def test_the_end_names_the_place_that_the_command_line_gave(stack: Stack) -> Non
 @pytest.mark.parametrize(
     ("shell", "code", "how", "cause"),
     [
-        ("exit 7", 7, "failed with exit code 7", ""),
-        ("kill -9 $$", 137, "stopped by signal 9", "machine's memory was full: exit code 137"),
+        ("exit 7", 7, "failed with exit code 7", "not known: it said nothing"),
+        ("kill -9 $$", 137, "stopped by signal 9", "the kernel ended a process, most likely because the machine's memory was full: exit code 137"),
         (
             "echo 'OSError: [Errno 28] No space left on device'; exit 1",
             1,
@@ -619,9 +619,8 @@ def test_the_exit_code_is_passed_on_with_its_cause(
     found, _, said = stack.run("train", "my.yaml")
     assert found == code
     assert f"the training {how}; all that it said is in {stack.run_folder}/train.log" in said
-    assert cause in said
-    assert ("  cause " in said) == bool(cause)
-    assert "next: tail -n 50" in said
+    assert f"  cause    {cause}" in said
+    assert f"next: cat {stack.run_folder}/failure.log" in said
     assert stack.state == "failed"
 
 
@@ -761,14 +760,16 @@ def test_a_lost_terminal_does_not_leave_the_training_behind(stack: Stack) -> Non
 def test_on_eight_gpus_eight_processes_are_started(stack: Stack) -> None:
     stack.gpus(8)
     stack.trainer('echo "$@"')
-    code, out, said = stack.run("train", "llama31-dpo-lora", "--skip-doctor")
+    code, out, said = stack.run("train", "llama31-dpo-lora", "--skip-doctor", "--raw")
     assert code == 0
     assert "--multi_gpu" in out
     assert "--num_processes 8 " in out
     assert "machine  8 x NVIDIA A100-SXM4-80GB, 8 processes" in said
     assert "gradient_accumulation_steps: 8 -> 1 (16 samples a step = 2 a GPU x 1 x 8)" in said
     stack.runs.rename(stack.folder / "first")
-    code, out, said = stack.run("train", "llama31-dpo-lora", "--gpus", "2", "--skip-doctor")
+    code, out, said = stack.run(
+        "train", "llama31-dpo-lora", "--gpus", "2", "--skip-doctor", "--raw"
+    )
     assert (code, "--num_processes 2 " in out) == (0, True)
 
 
@@ -777,7 +778,7 @@ def test_dotenv_reaches_the_training_and_no_eye(stack: Stack) -> None:
     stack.recipe()
     stack.trainer(f'test "$HF_TOKEN" = {TOKEN} && test "$AXR_NOTE" = "a b" || exit 9\nenv')
     stack.env["AXR_NOTE"] = "a b"
-    code, out, said = stack.run("train", "my.yaml")
+    code, out, said = stack.run("train", "my.yaml", "--raw")
     assert code == 0
     assert "HF_TOKEN=***" in out
     written = "".join(p.read_text() for p in stack.run_folder.rglob("*") if p.is_file())

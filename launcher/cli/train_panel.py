@@ -80,7 +80,7 @@ def _say_cause(ended: Ended, last: Sequence[str]) -> None:
         say(f"  {plain(line)}", dim=True)
     rank = f"rank {ended.rank} failed first: " if ended.rank is not None else ""
     if ended.told is None:
-        say(f"  cause    {rank}not known: {plain(ended.why or ended.last)}")
+        say(f"  cause    {rank}not known: {plain(ended.why or ended.last or 'it said nothing')}")
     else:
         say(f"  cause    {rank}{ended.told.cause.fact}: {plain(ended.told.line)}")
 
