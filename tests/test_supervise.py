@@ -369,6 +369,41 @@ def test_one_that_spent_its_budget_says_so_by_itself(run: Run) -> None:
     assert run.status["state"] == "over budget"
 
 
+def test_one_that_another_node_was_asked_to_stop_has_spent_no_budget(run: Run) -> None:
+    text = '{"step": 7, "why": "asked"}'
+    code, _, _ = run.run(f"pathlib.Path('run/stopped.json').write_text('{text}')")
+    assert code == 143
+    assert run.status["state"] == "preempted"
+
+
+def test_a_signal_after_the_end_is_late_and_loses_no_record(run: Run) -> None:
+    os.mkfifo(run.root / "train.log")  # nobody reads it: what was said is waited for, for a second
+    process = run.start("ready()", stdout=subprocess.DEVNULL)
+    run.until("ready")
+    run.wait(lambda: not run.alive, "the end of the trainer")
+    time.sleep(0.4)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert (run.status["state"], run.status["exit_code"]) == ("done", 0)
+
+
+def test_what_shows_a_run_does_not_end_it(run: Run) -> None:
+    body = """
+with open("run/metrics.jsonl", "a") as stream:
+    for step in range(15):
+        stream.write('{"step": %d, "loss": 1, "time": []}\\n' % step)
+time.sleep(0.5)
+write("x\\n" * 50_000)
+sys.exit(7)
+"""
+    code, _, said = run.run(body)
+    assert (code, run.status["state"]) == (7, "failed")
+    assert said.count("Traceback") == 1
+    assert said.endswith("the run goes on\n")
+    assert run.log == "x\n" * 50_000
+
+
 def test_a_second_signal_ends_at_once_even_what_ignores_all(run: Run) -> None:
     process = run.start(family(run, STUBBORN) + DEAF + SLEEPS, saving=60)
     run.until("trainer.up")

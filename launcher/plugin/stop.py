@@ -19,12 +19,13 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from launcher import supervise
 from launcher.plugin.measure import state_bytes, weight_bytes
 
 RANKS = "ranks"
 STOPPED = "stopped.json"
 ASKED, SPENT = 1, 2  # why: of two, the greater counts
-WHY = {ASKED: "asked", SPENT: "budget"}
+WHY = {ASKED: supervise.ASKED, SPENT: "budget"}
 
 
 class Stop(TrainerCallback):  # type: ignore[misc]  # transformers' types are not followed
