@@ -89,6 +89,7 @@ def _run(run: Prepared, others: Together, tries: Attempts, patience: Patience) -
     rows = digests(run.recipe)
     launch, share = tokens.placed(run.launch, rows, complete, foreign=run.foreign)
     _record(run, launch, complete, rows)
+    tries.folder = launch.folder
     panel.describe(run.recipe, launch, str(run.node), run.view)
     if begun := run.begun:
         whence = f"step {begun.step}" if begun.step else "its beginning: no checkpoint was finished"
