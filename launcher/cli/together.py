@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from launcher import meeting, runs
+from launcher import resume as resuming
 from launcher.cli.console import say
 from launcher.cluster import Cluster
 from launcher.dataset.digest import digests
@@ -69,8 +70,9 @@ def together(cluster: Cluster, facts: Mapping[str, str], run: str) -> Iterator[T
 def facts(recipe: Recipe, begun: Begun | None, processes: int) -> dict[str, str]:
     """Return what has to be the same on every node, by names that a person understands."""
     step = f"{begun.folder.root.name} from step {begun.step}" if begun else "none"
+    settings = {key: value for key, value in recipe.settings.items() if key != resuming.KEY}
     return {
-        "recipe": _digest(recipe.settings),
+        "recipe": _digest(settings),  # the checkpoint's folder may have another path on each node
         "data files": _digest(digests(recipe)),
         "processes": str(processes),
         "resumed run": step,
