@@ -177,11 +177,13 @@ def _gather(
 
 
 def _server(port: int) -> socket.socket:
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
     try:
-        return socket.create_server(("", port), backlog=64)
+        return socket.create_server(("", port), family=family, backlog=64, dualstack_ipv6=both)
     except OSError as problem:
         fact = f"cannot listen on port {port}: {os.strerror(problem.errno or 0)}"
-        hint = f"name another one on every node: --head HOST:{port + 100}"
+        hint = f"name another one on every node: --head HOST:{port - 100}"
         raise LauncherError(fact, hint) from None
 
 

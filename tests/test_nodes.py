@@ -157,6 +157,7 @@ def test_two_nodes_train_what_one_does_and_both_start_again(pair: Pair) -> None:
     assert head.root.name == other.root.name
     for rank, run in enumerate((head, other)):
         assert "resume   goes on from step 3" in pair.said(rank)
+        assert "is not this one" not in pair.said(rank)
         assert (status(run)["state"], status(run)["resumed"]) == ("done", [3])
     found = losses(head)
     assert found.keys() == expected.keys()
@@ -175,7 +176,9 @@ def test_a_node_that_is_lost_ends_the_other_which_names_it(pair: Pair) -> None:
         for number in [other.pid, *descendants(other.pid)]:
             os.kill(number, signal.SIGKILL)
     assert head.wait(60) == 1
+    assert "checkpoints are written on node 0 alone, whose disk is not this one" in pair.said(1)
     said = pair.said(0)
+    assert "is not this one" not in said
     assert f"node 1 ({socket.gethostname()}) was lost: " in said
     assert "next: axr train --resume " in said
     assert status(pair.run(0))["state"] == "failed"
