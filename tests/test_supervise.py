@@ -355,6 +355,7 @@ def test_a_training_that_was_at_its_end_when_it_was_asked_is_done(run: Run) -> N
 
 def test_before_anything_is_trained_nothing_is_waited_for(run: Run) -> None:
     (run.root / "ranks").mkdir()
+    (run.root / "ranks" / "1x").touch()
     (run.root / "ranks" / "1").touch()  # of a start before this one; now it is somebody else's
     run.start(SLEEPS, saving=60)
     run.until("ready")
@@ -673,6 +674,42 @@ def test_a_run_that_stands_still_is_told_with_all_stacks(run: Run) -> None:
     time.sleep(1.5)  # told once
     assert run.ends(signal.SIGTERM, within=10) == 143
     assert (run.root / "stacks.txt").read_text() == stacks
+
+
+LOOKS = """
+import subprocess, sys, time
+from pathlib import Path
+from launcher.runs.folder import RunFolder
+from launcher.supervise import stacks
+stacks.LOOKING_SECONDS = 0.5
+asleep = [subprocess.Popen(["sleep", "60"]) for _ in range(4)]
+began = time.monotonic()
+found = stacks.standings(RunFolder(Path("run")))
+took = time.monotonic() - began
+for one in asleep:
+    one.kill()
+print(took < 5, {one.how for one in found})
+"""
+
+
+def test_looking_at_what_the_kernel_holds_ends_in_time(run: Run) -> None:
+    """Where py-spy hangs in it, too: here in a child that keeps its output open."""
+    programs = run.folder / "bin"
+    programs.mkdir()
+    (programs / "python").symlink_to(Path(sys.executable).resolve())
+    (programs / "py-spy").write_text("#!/bin/sh\nsleep 20 &\nwait\n")
+    (programs / "py-spy").chmod(0o755)
+    home = Path(supervise.__file__).parents[2]
+    paths = [str(home), *(path for path in sys.path if path.endswith("-packages"))]
+    done = subprocess.run(
+        [programs / "python", "-W", "ignore", "-c", LOOKS],
+        cwd=run.folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("True {'faulthandler; py-spy may not look: no answer in 0 s")
 
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from launcher import supervise
-from launcher.plugin.measure import state_bytes, weight_bytes
+from launcher.plugin.measure import free_bytes, state_bytes, weight_bytes
 
 RANKS = "ranks"
 STOPPED = "stopped.json"
@@ -102,4 +101,5 @@ def _fits(args: TrainingArguments, parts: dict[str, Any]) -> bool:
     want its checkpoints, no training can go on.
     """
     needed = weight_bytes(parts["model"]) + state_bytes(parts["optimizer"]) if parts else 0.0
-    return needed < shutil.disk_usage(args.output_dir).free
+    free = free_bytes(Path(args.output_dir))
+    return free is None or needed < free

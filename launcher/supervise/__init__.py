@@ -208,7 +208,8 @@ def _stop(process: subprocess.Popen[bytes], received: Received, watch: Watch, vi
     ends everything at once.
     """
     folder = watch.folder
-    ranks = {int(file.name) for file in folder.ranks.glob("[0-9]*")} & {*processes.descendants()}
+    below = {str(process): process for process in processes.descendants()}
+    ranks = {below[file.name] for file in folder.ranks.glob("[0-9]*") if file.name in below}
     if not ranks:
         view.say("stopping: nothing is trained yet, so there is nothing to save")
         return
