@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,6 +102,28 @@ def test_no_command_no_end(here: Path) -> None:
     with finishing(None) as end:
         end.code = 1
     assert end == End(1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_while_the_nodes_meet_an_end_is_one_too(tmp_path: Path, number: int) -> None:
+    """As where the connection to the terminal is lost."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        head = f"127.0.0.1:{free.getsockname()[1]}"
+    words = ["train", "smollm2-dpo", "micro_batch_size=2", "--cpu", "--skip-doctor"]
+    words += ["--on-finish", TELL, "--nodes", "2", "--node-rank", "1", "--head", head]
+    with subprocess.Popen(
+        [sys.executable, "-m", "launcher", *words],
+        cwd=tmp_path,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert any("waiting for the head" in line for line in process.stderr)
+        process.send_signal(number)
+        process.stderr.read()
+    assert process.returncode == 143
+    assert (tmp_path / "told").read_text() == "failed|143|\n"
 
 
 @pytest.fixture
