@@ -142,6 +142,16 @@ def test_two_that_say_they_are_one(nodes: Nodes) -> None:
     assert said[0] in said[1:]
 
 
+def test_one_that_is_started_anew_while_it_waits(nodes: Nodes) -> None:
+    head, first = nodes.start(0, 3), nodes.start(1, 3)
+    while "waiting for node 2" not in head.shows():
+        pass
+    first.process.kill()
+    first.process.wait()
+    for node in (head, nodes.start(1, 3), nodes.start(2, 3)):
+        assert node.says() == ["run", "run-of-0"]
+
+
 def test_one_that_does_not_come_is_named(nodes: Nodes) -> None:
     head = nodes.start(0, 3, timeout=3)
     other = nodes.start(2, 3)
