@@ -16,6 +16,8 @@ LONGEST = 300  # characters of a line that are looked at
 KILLED = (137, -9)  # exit codes of SIGKILL, in a shell and in Python
 # The last line of a traceback, with what torchrun puts before it.
 _RAISED = re.compile(r"^(\[\w*rank\d+\]:\s*)?([\w.]*\.)?[A-Z]\w*(Error|Exception|Iteration|Exit)\b")
+# What axolotl logs and goes on after: on a CPU, for one, that torch has no CUDA.
+_REMARK = re.compile(r"^\[[^\]]*\] \[(DEBUG|INFO|WARNING)\]")
 # What a launcher says when its child failed: never the cause.
 _CHILD = re.compile(r"CalledProcessError|ChildFailedError|ProcessRaisedException")
 
@@ -48,7 +50,11 @@ def told(lines: Sequence[str], exit_code: int | None = None) -> Told | None:
     What was raised counts before what was only printed: a warning may name a failure that did not
     come. A process that was killed and said nothing was most likely ended by the kernel.
     """
-    last = [line.strip()[:LONGEST] for line in lines[-TAIL:] if not _CHILD.search(line)]
+    last = [
+        line.strip()[:LONGEST]
+        for line in lines[-TAIL:]
+        if not (_CHILD.search(line) or _REMARK.match(line))
+    ]
     raised = [line for line in last if _RAISED.search(line)]
     return _first(raised) or _first(last) or (_killed(exit_code) if exit_code in KILLED else None)
 

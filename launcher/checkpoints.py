@@ -77,7 +77,10 @@ def fault(folder: Path) -> str:
         return UNFINISHED
     if str(state.get("global_step")) != step:
         return f"its trainer_state.json is of step {state.get('global_step')}"
-    return next(_faults(folder), "")
+    try:
+        return next(_faults(folder), "")
+    except OSError as problem:  # deleted meanwhile, or on a disk that fails
+        return f"it cannot be read: {problem.strerror}"
 
 
 def _faults(folder: Path) -> Iterator[str]:

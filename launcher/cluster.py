@@ -10,6 +10,7 @@ from itertools import islice
 from launcher.diagnostics import LauncherError
 
 MOST = 10_000  # nodes
+LAST_PORT = 65_534  # the training takes the one after it (launcher.launch)
 PORT = 29400  # of the head; beside torch's own 29500, which another training may hold
 
 
@@ -94,7 +95,7 @@ def _numbers(text: str) -> list[str]:
 
 
 def _slurm(environ: Mapping[str, str]) -> Cluster | None:
-    count = _whole(environ.get("SLURM_JOB_NUM_NODES") or environ.get("SLURM_NNODES"))
+    count, names = _slurm_nodes(environ)
     rank = _whole(environ.get("SLURM_NODEID"))
     if count < 2 or rank < 0:
         return None
@@ -103,9 +104,19 @@ def _slurm(environ: Mapping[str, str]) -> Cluster | None:
         hint = "axr starts the processes itself: srun --ntasks-per-node=1 axr train ..."
         raise LauncherError(fact, hint, exit_code=2)
     job = environ.get("SLURM_JOB_ID", "")
-    names = hosts(environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST", ""))
-    port = 20_000 + _whole(job) % 10_000 if _whole(job) >= 0 else PORT  # two jobs may share a node
+    # two jobs may share a node, and each takes two ports: the next one is the training's
+    port = 20_000 + 2 * (_whole(job) % 5_000) if _whole(job) >= 0 else PORT
     return Cluster(count, rank, names[0] if names else "", port, "Slurm", job)
+
+
+def _slurm_nodes(environ: Mapping[str, str]) -> tuple[int, list[str]]:
+    """Return how many nodes `srun` runs this on, and which; without it those of the whole job. A
+    job of many nodes may run many trainings of one: srun --nodes=1.
+    """
+    if (count := _whole(environ.get("SLURM_STEP_NUM_NODES"))) > 0:
+        return count, hosts(environ.get("SLURM_STEP_NODELIST", ""))
+    count = _whole(environ.get("SLURM_JOB_NUM_NODES") or environ.get("SLURM_NNODES"))
+    return count, hosts(environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST", ""))
 
 
 def _skypilot(environ: Mapping[str, str]) -> Cluster | None:
@@ -206,14 +217,14 @@ def _address(text: str) -> tuple[str, int]:
     """Return host and port of ``host``, ``host:port``, ``[v6]:port``."""
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.%]+)\]|([^:\s/]+))(?::(\d{1,5}))?", text)
     port = int(match[3] or PORT) if match else 0
-    if match is None or not 0 < port < 65_536:
+    if match is None or not 0 < port <= LAST_PORT:
         raise LauncherError(f'--head "{text}" is not HOST:PORT', "--head 10.0.0.1", exit_code=2)
     return match[1] or match[2], port
 
 
 def _port(text: str | None) -> int:
     found = _whole(text)
-    return found if 0 < found < 65_536 else PORT
+    return found if 0 < found <= LAST_PORT else PORT
 
 
 def _whole(text: str | None) -> int:

@@ -69,6 +69,16 @@ class Link:
             raise Gone("it speaks something else")
         return found
 
+    def is_gone(self) -> bool:
+        """Whether the other side has closed the connection, before it was ever answered."""
+        self.socket.settimeout(0.0)
+        try:
+            return not self.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def __str__(self) -> str:
         """Return for instance "node 1 (gpu-02)"."""
         return f"node {self.rank} ({self.host})"
@@ -161,7 +171,9 @@ def _gather(
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_server(cluster.port))
         for link, message in _arrivals(server, deadline, lambda: _missing(cluster, links, show)):
-            problem = problem or _objection(cluster, links, link, mine, message)
+            for rank in [rank for rank, one in links.items() if one.is_gone()]:
+                del links[rank]  # who was started anew, as it waited, comes again
+            problem = _objection(cluster, links, link, mine, message)
             links.setdefault(link.rank, link)
             if problem or len(links) == cluster.nodes - 1:
                 break
@@ -177,11 +189,13 @@ def _gather(
 
 
 def _server(port: int) -> socket.socket:
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
     try:
-        return socket.create_server(("", port), backlog=64)
+        return socket.create_server(("", port), family=family, backlog=64, dualstack_ipv6=both)
     except OSError as problem:
         fact = f"cannot listen on port {port}: {os.strerror(problem.errno or 0)}"
-        hint = f"name another one on every node: --head HOST:{port + 100}"
+        hint = f"name another one on every node: --head HOST:{port - 100}"
         raise LauncherError(fact, hint) from None
 
 

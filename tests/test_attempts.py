@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from launcher import runs
 from launcher.causes import told
-from launcher.cli import attempts
-from launcher.cli.attempts import Attempts
+from launcher.cli import Terminated, attempts
+from launcher.cli.attempts import Attempts, repeated
+from launcher.diagnostics import LauncherError
 from launcher.runs.folder import RunFolder
 from launcher.supervise import STOP_AT, Ended
 
@@ -108,6 +110,35 @@ def test_the_hours_are_those_of_the_first_start(tmp_path: Path) -> None:
     tries = Attempts(3, {STOP_AT: f"{time.time() + attempts.WAITS[0] - 5:.0f}"})
     tries.judge(failed(), tmp_path)
     assert tries.why == "not started again: its hours are over"
+
+
+@pytest.mark.parametrize(
+    ("problem", "state"),
+    [
+        (LauncherError("node 1 did not come"), "failed"),
+        (KeyboardInterrupt(), "stopped"),
+        (Terminated(), "preempted"),
+    ],
+)
+def test_a_run_that_could_not_start_again_does_not_say_that_it_starts(
+    tmp_path: Path, problem: BaseException, state: str
+) -> None:
+    folder = RunFolder(tmp_path / "sft-20261122-185502-kqzt")
+    folder.root.mkdir()
+    runs.update_status(folder, state="starting")
+    tries = Attempts(1, folder=folder)
+
+    def attempt(begun: object) -> Ended:
+        raise problem
+
+    with pytest.raises(type(problem)):
+        repeated(attempt, None, tries)
+    status = json.loads(folder.status.read_text())
+    assert status["state"] == state
+    runs.update_status(folder, state="done")  # as the training itself has said
+    with pytest.raises(type(problem)):
+        repeated(attempt, None, tries)
+    assert json.loads(folder.status.read_text())["state"] == "done"
 
 
 WAITS = """

@@ -186,3 +186,14 @@ def test_what_is_worth_another_start() -> None:
     retried = {cause.name for cause in known() if cause.retry}
     assert {"nccl-timeout", "rank-lost", "hub-hiccup", "hardware"} <= retried
     assert not {"out-of-memory", "disk-full", "rows-differ", "gated", "driver-too-old"} & retried
+
+
+def test_what_axolotl_only_remarks_is_no_cause() -> None:
+    remark = (
+        "[2026-11-23 06:29:09,981] [WARNING] [axolotl.utils.environment] Torch not compiled with "
+        "CUDA enabled"
+    )
+    assert told([remark, "RuntimeError: the moon is full"]) is None
+    found = told([remark, "AssertionError: Torch not compiled with CUDA enabled"])
+    assert found is not None
+    assert found.cause.name == "no-cuda"

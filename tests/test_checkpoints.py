@@ -123,6 +123,11 @@ def test_a_folder_that_deepspeed_never_wrote(copy: Path) -> None:
     assert fault(copy) == 'the folder "global_step20" that DeepSpeed wrote is missing'
 
 
+def test_what_cannot_be_read_is_not_whole(copy: Path) -> None:
+    (copy / "latest").symlink_to("/proc/self/mem")  # a regular file that has nothing at its start
+    assert fault(copy) == "it cannot be read: Input/output error"
+
+
 def test_the_newest_comes_first_and_each_says_its_fault(copy: Path) -> None:
     model = copy.parent
     for name in ("checkpoint-3", "checkpoint-100", "checkpoint-x", "checkpoint-"):

@@ -18,7 +18,30 @@ ENVIRONMENTS = {
             "SLURM_NTASKS": "2",
             "SLURM_JOB_NODELIST": "gpu[07-08]",
         },
-        Cluster(2, 1, "gpu07", 21_234, "Slurm", "41234"),
+        Cluster(2, 1, "gpu07", 22_468, "Slurm", "41234"),
+    ),
+    "one training of many in a Slurm job": (
+        {
+            "SLURM_JOB_ID": "41234",
+            "SLURM_JOB_NUM_NODES": "4",
+            "SLURM_NNODES": "4",
+            "SLURM_NODEID": "0",
+            "SLURM_JOB_NODELIST": "gpu[05-08]",
+            "SLURM_STEP_NUM_NODES": "1",
+            "SLURM_STEP_NODELIST": "gpu06",
+        },
+        ONE,
+    ),
+    "half of a Slurm job": (
+        {
+            "SLURM_JOB_ID": "41234",
+            "SLURM_JOB_NUM_NODES": "4",
+            "SLURM_NODEID": "1",
+            "SLURM_JOB_NODELIST": "gpu[05-08]",
+            "SLURM_STEP_NUM_NODES": "2",
+            "SLURM_STEP_NODELIST": "gpu[07-08]",
+        },
+        Cluster(2, 1, "gpu07", 22_468, "Slurm", "41234"),
     ),
     "SkyPilot": (
         {
@@ -107,6 +130,13 @@ def test_a_kubernetes_job_says_which_node_it_is_and_the_flag_of_how_many() -> No
         cluster(pod, nodes=2)
 
 
+def test_two_jobs_of_slurm_on_one_node_do_not_take_each_others_ports() -> None:
+    """One launcher meets at its port and trains at the next; job numbers follow each other."""
+    environ, _ = ENVIRONMENTS["Slurm"]
+    found = [cluster({**environ, "SLURM_JOB_ID": str(job)}).port for job in (41234, 41235)]
+    assert len({port + more for port in found for more in (0, 1)}) == 4
+
+
 def test_flags_come_before_the_environment() -> None:
     environ, _ = ENVIRONMENTS["Slurm"]
     found = cluster(environ, head="10.0.0.9:1234")
@@ -128,6 +158,7 @@ def test_flags_come_before_the_environment() -> None:
         ({"nodes": 2, "rank": 0}, "it is not known which is the head"),
         ({"nodes": 2, "rank": 0, "head": "a:b"}, '--head "a:b" is not HOST:PORT'),
         ({"nodes": 2, "rank": 0, "head": "a:70000"}, "is not HOST:PORT"),
+        ({"nodes": 2, "rank": 0, "head": "a:65535"}, "is not HOST:PORT"),  # and the next one
         ({"nodes": 2, "rank": 0, "head": "http://a"}, "is not HOST:PORT"),
     ],
 )

@@ -21,11 +21,11 @@ from launcher import meeting
 from launcher.cluster import Cluster
 from launcher.diagnostics import LauncherError
 meeting.BEAT, meeting.SILENCE, meeting.AGAIN = 0.2, 2.0, 1.0
-nodes, rank, port, facts, timeout = json.loads(sys.argv[1])
+host, nodes, rank, port, facts, timeout = json.loads(sys.argv[1])
 def say(kind, text):
     print(json.dumps([kind, text]), flush=True)
 try:
-    met = meeting.meet(Cluster(nodes, rank, "127.0.0.1", port), facts, f"run-of-{rank}",
+    met = meeting.meet(Cluster(nodes, rank, host, port), facts, f"run-of-{rank}",
                        show=lambda text: say("show", text), timeout=timeout)
 except LauncherError as problem:
     say("error", problem.message)
@@ -45,10 +45,9 @@ FACTS = {"recipe": "sha256 1234", "axolotl": "0.19.0"}
 class Node:
     """One node's process."""
 
-    def __init__(self, rank: int, nodes: int, port: int, facts: Any, timeout: float) -> None:
-        asked = json.dumps([nodes, rank, port, facts, timeout])
+    def __init__(self, *asked: Any) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", NODE, asked],
+            [sys.executable, "-c", NODE, json.dumps(asked)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -77,12 +76,13 @@ class Nodes:
     """Starts nodes on one free port."""
 
     def __init__(self) -> None:
+        self.host = "127.0.0.1"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = int(free.getsockname()[1])
         self.started: list[Node] = []
 
     def start(self, rank: int, nodes: int = 2, facts: Any = FACTS, timeout: float = 30) -> Node:
-        self.started.append(Node(rank, nodes, self.port, facts, timeout))
+        self.started.append(Node(self.host, nodes, rank, self.port, facts, timeout))
         return self.started[-1]
 
 
@@ -113,6 +113,12 @@ def test_all_get_the_run_of_the_head_in_whatever_order_they_come(nodes: Nodes) -
         assert node.says() == ["run", "run-of-0"]
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_a_cluster_may_have_the_new_addresses_alone(nodes: Nodes) -> None:
+    nodes.host = "::1"
+    met(nodes, 2)
+
+
 def test_an_end_without_trouble_is_none(nodes: Nodes) -> None:
     for node in met(nodes, 3):
         node.leave()
@@ -134,6 +140,16 @@ def test_two_that_say_they_are_one(nodes: Nodes) -> None:
     said = [node.says() for node in found]
     assert said[0][1].startswith("two nodes say that they are node 1")
     assert said[0] in said[1:]
+
+
+def test_one_that_is_started_anew_while_it_waits(nodes: Nodes) -> None:
+    head, first = nodes.start(0, 3), nodes.start(1, 3)
+    while "waiting for node 2" not in head.shows():
+        pass
+    first.process.kill()
+    first.process.wait()
+    for node in (head, nodes.start(1, 3), nodes.start(2, 3)):
+        assert node.says() == ["run", "run-of-0"]
 
 
 def test_one_that_does_not_come_is_named(nodes: Nodes) -> None:

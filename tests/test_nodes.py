@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from test_resumed import Training, command, losses
+from test_resumed import PLUGIN, Training, command, losses
 
 from launcher.runs.folder import RunFolder
 from launcher.supervise.processes import descendants
@@ -59,8 +59,8 @@ class Wire:
 
 
 class Pair(Training):
-    """The training of test_resumed on two nodes, each with its own folder of runs as without a
-    shared disk: in network namespaces of their own, or where those cannot be made, on one machine.
+    """The training of test_resumed on two nodes, each with its own folder of runs: in network
+    namespaces of their own, or where those cannot be made, on one machine.
     """
 
     def __init__(self, place: Path) -> None:
@@ -91,6 +91,14 @@ class Pair(Training):
     def steps(self, count: int) -> None:
         recipe = self.place / "sft.yaml"
         recipe.write_text(recipe.read_text().replace("max_steps: 12", f"max_steps: {count}"))
+
+    def trust(self, name: str, plugin: str) -> None:
+        """Have the recipe run code of the test."""
+        (self.place / f"{name}.py").write_text(plugin)
+        recipe = self.place / "sft.yaml"
+        recipe.write_text(recipe.read_text() + f"plugins: [{name}.Plugin]\n")
+        paths = [str(self.place), self.env.get("PYTHONPATH", "")]
+        self.env["PYTHONPATH"] = os.pathsep.join(paths)
 
     def said(self, rank: int) -> str:
         return (self.place / f"said{rank}").read_text(errors="replace")
@@ -128,17 +136,29 @@ def status(run: RunFolder) -> dict[str, Any]:
     return found
 
 
-def test_two_nodes_train_what_one_does(pair: Pair) -> None:
-    pair.steps(4)
-    alone = pair.axr("sft.yaml")
+# Raises on the other node, once, after the first checkpoint.
+AWAY = PLUGIN.replace(
+    "state.global_step == 8", "(state.global_step, environ.get('RANK')) == (4, '1')"
+)
+
+
+def test_two_nodes_train_what_one_does_and_both_start_again(pair: Pair) -> None:
+    """On a shared disk, which each node finds in another place."""
+    pair.steps(5)
+    pair.trust("away_plugin", f"from os import environ\n{AWAY}")
+    (pair.place / "runs0").mkdir()
+    (pair.place / "runs1").symlink_to("runs0")
+    alone = pair.axr("sft.yaml", "--trust")
     assert alone.returncode == 0, alone.stdout[-3000:]
     expected = losses(RunFolder(pair.runs.pop()))
-    both = [pair.node(1), pair.node(0)]
+    both = [pair.node(rank, "sft.yaml", "--trust", "--auto-resume", 1) for rank in (1, 0)]
     assert [process.wait(280) for process in both] == [0, 0], pair.said(0)[-3000:]
     head, other = pair.run(0), pair.run(1)
     assert head.root.name == other.root.name
-    assert [status(run)["state"] for run in (head, other)] == ["done", "done"]
-    assert "goes on" not in pair.said(0)
+    for rank, run in enumerate((head, other)):
+        assert "resume   goes on from step 3" in pair.said(rank)
+        assert "is not this one" not in pair.said(rank)
+        assert (status(run)["state"], status(run)["resumed"]) == ("done", [3])
     found = losses(head)
     assert found.keys() == expected.keys()
     assert list(found.values()) == pytest.approx(list(expected.values()), abs=1e-3)
@@ -156,7 +176,9 @@ def test_a_node_that_is_lost_ends_the_other_which_names_it(pair: Pair) -> None:
         for number in [other.pid, *descendants(other.pid)]:
             os.kill(number, signal.SIGKILL)
     assert head.wait(60) == 1
+    assert "checkpoints are written on node 0 alone, whose disk is not this one" in pair.said(1)
     said = pair.said(0)
+    assert "is not this one" not in said
     assert f"node 1 ({socket.gethostname()}) was lost: " in said
     assert "next: axr train --resume " in said
     assert status(pair.run(0))["state"] == "failed"

@@ -160,6 +160,19 @@ def test_without_a_gpu_the_model_goes_to_the_cpu(monkeypatch: pytest.MonkeyPatch
     assert cfg.device_map == {"": "cpu"}
 
 
+def test_of_several_ranks_on_the_cpu_each_finds_its_state_again(tmp_path: Path) -> None:
+    """Transformers loads it to the device of its rank (Trainer._load_optimizer_and_scheduler)."""
+    import torch
+
+    from launcher.plugin import RunPlugin
+
+    torch.save({"a": torch.ones(2)}, tmp_path / "optimizer.pt")
+    RunPlugin().load_datasets(SimpleNamespace(), preprocess=False)
+    place = torch.device("cpu", 1)
+    found = torch.load(tmp_path / "optimizer.pt", map_location=place, weights_only=True)
+    assert found["a"].tolist() == [1, 1]
+
+
 @pytest.mark.parametrize(("seed", "used"), [(7, 7), (0, 0), (None, 42)])
 def test_an_adapter_starts_from_the_recipes_seed(seed: int | None, used: int) -> None:
     import torch

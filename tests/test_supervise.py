@@ -355,6 +355,7 @@ def test_a_training_that_was_at_its_end_when_it_was_asked_is_done(run: Run) -> N
 
 def test_before_anything_is_trained_nothing_is_waited_for(run: Run) -> None:
     (run.root / "ranks").mkdir()
+    (run.root / "ranks" / "1x").touch()
     (run.root / "ranks" / "1").touch()  # of a start before this one; now it is somebody else's
     run.start(SLEEPS, saving=60)
     run.until("ready")
@@ -367,6 +368,41 @@ def test_one_that_spent_its_budget_says_so_by_itself(run: Run) -> None:
     code, _, _ = run.run(f"pathlib.Path('run/stopped.json').write_text('{text}')")
     assert code == 4
     assert run.status["state"] == "over budget"
+
+
+def test_one_that_another_node_was_asked_to_stop_has_spent_no_budget(run: Run) -> None:
+    text = '{"step": 7, "why": "asked"}'
+    code, _, _ = run.run(f"pathlib.Path('run/stopped.json').write_text('{text}')")
+    assert code == 143
+    assert run.status["state"] == "preempted"
+
+
+def test_a_signal_after_the_end_is_late_and_loses_no_record(run: Run) -> None:
+    os.mkfifo(run.root / "train.log")  # nobody reads it: what was said is waited for, for a second
+    process = run.start("ready()", stdout=subprocess.DEVNULL)
+    run.until("ready")
+    run.wait(lambda: not run.alive, "the end of the trainer")
+    time.sleep(0.4)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert (run.status["state"], run.status["exit_code"]) == ("done", 0)
+
+
+def test_what_shows_a_run_does_not_end_it(run: Run) -> None:
+    body = """
+with open("run/metrics.jsonl", "a") as stream:
+    for step in range(15):
+        stream.write('{"step": %d, "loss": 1, "time": []}\\n' % step)
+time.sleep(0.5)
+write("x\\n" * 50_000)
+sys.exit(7)
+"""
+    code, _, said = run.run(body)
+    assert (code, run.status["state"]) == (7, "failed")
+    assert said.count("Traceback") == 1
+    assert said.endswith("the run goes on\n")
+    assert run.log == "x\n" * 50_000
 
 
 def test_a_second_signal_ends_at_once_even_what_ignores_all(run: Run) -> None:
@@ -638,6 +674,42 @@ def test_a_run_that_stands_still_is_told_with_all_stacks(run: Run) -> None:
     time.sleep(1.5)  # told once
     assert run.ends(signal.SIGTERM, within=10) == 143
     assert (run.root / "stacks.txt").read_text() == stacks
+
+
+LOOKS = """
+import subprocess, sys, time
+from pathlib import Path
+from launcher.runs.folder import RunFolder
+from launcher.supervise import stacks
+stacks.LOOKING_SECONDS = 0.5
+asleep = [subprocess.Popen(["sleep", "60"]) for _ in range(4)]
+began = time.monotonic()
+found = stacks.standings(RunFolder(Path("run")))
+took = time.monotonic() - began
+for one in asleep:
+    one.kill()
+print(took < 5, {one.how for one in found})
+"""
+
+
+def test_looking_at_what_the_kernel_holds_ends_in_time(run: Run) -> None:
+    """Where py-spy hangs in it, too: here in a child that keeps its output open."""
+    programs = run.folder / "bin"
+    programs.mkdir()
+    (programs / "python").symlink_to(Path(sys.executable).resolve())
+    (programs / "py-spy").write_text("#!/bin/sh\nsleep 20 &\nwait\n")
+    (programs / "py-spy").chmod(0o755)
+    home = Path(supervise.__file__).parents[2]
+    paths = [str(home), *(path for path in sys.path if path.endswith("-packages"))]
+    done = subprocess.run(
+        [programs / "python", "-W", "ignore", "-c", LOOKS],
+        cwd=run.folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("True {'faulthandler; py-spy may not look: no answer in 0 s")
 
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed")

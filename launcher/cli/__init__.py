@@ -76,8 +76,9 @@ def verbs() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     _accept_any_terminal()
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # so that what is temporary is cleared
-        signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # so that what is temporary is cleared
+            signal.signal(number, _terminate)
     try:
         code = verbs.main(
             args=None if argv is None else list(argv), prog_name="axr", standalone_mode=False
@@ -102,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM asked for an end."""
+    """SIGTERM asked for an end, or the terminal is gone."""
 
 
 def _terminate(number: int, frame: object) -> None:

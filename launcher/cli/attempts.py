@@ -12,20 +12,21 @@ from pathlib import Path
 from launcher import resume as resuming
 from launcher import runs
 from launcher.checkpoints import checkpoints
-from launcher.files import read_mapping
+from launcher.cli import Terminated
+from launcher.diagnostics import LauncherError
 from launcher.resume import Begun
 from launcher.runs.folder import RunFolder
 from launcher.supervise import STOP_AT, Ended
 from launcher.supervise.signals import Received, received_signals
 
 WAITS = (10, 30, 60, 120, 300)  # seconds before each start; a host or a port needs a while
-LARGEST = 2**20  # bytes of status.json
 AGAIN = "it starts again"  # what another node is told, so that it does so, too
 
 
 @dataclass
 class Attempts:
     """How often a run was started without a new checkpoint: ``limit`` times again at most.
+    ``folder``: the run's, once it is written.
 
     A restart that came to a newer whole checkpoint than the one before has made progress, and the
     count begins anew: a cheap machine may be preempted every hour for days.
@@ -33,6 +34,7 @@ class Attempts:
 
     limit: int
     environ: Mapping[str, str] = field(default_factory=dict)
+    folder: RunFolder | None = None
     count: int = 0
     step: int = 0
     wait: float | None = None
@@ -73,26 +75,48 @@ class Attempts:
 def repeated(
     attempt: Callable[[Begun | None], Ended], begun: Begun | None, tries: Attempts
 ) -> Ended:
-    """Attempt a run until it is not to be started again, and return how it ended."""
-    while True:
-        ended = attempt(begun)
-        if tries.wait is None:
-            return ended
-        begun = resuming.again(ended.folder)
-        with received_signals() as received:
-            _note_restart(ended, begun.step)
-            _wait(tries.wait, received)
-        if received.signals:
-            number = received.signals[0]
-            state = "preempted" if number == signal.SIGTERM else "stopped"
-            ended = replace(ended, state=state, exit_code=128 + number)
-            _note(ended.folder, state=state, exit_code=ended.exit_code)
-            return ended
+    """Attempt a run until it is not to be started again, and return how it ended. What keeps it
+    from being started is raised, and written down.
+    """
+    try:
+        while True:
+            ended = attempt(begun)
+            if tries.wait is None:
+                return ended
+            begun = resuming.again(ended.folder)
+            with received_signals() as received:
+                _note_restart(ended, begun.step)
+                _wait(tries.wait, received)
+            if received.signals:
+                return _stopped(ended, received.signals[0])
+    except LauncherError as problem:
+        cause = {"name": "unknown", "fact": "", "line": problem.message, "rank": None}
+        _note_unstarted(tries, state="failed", exit_code=problem.exit_code, cause=cause)
+        raise
+    except KeyboardInterrupt as problem:
+        asked = isinstance(problem, Terminated)
+        _note_unstarted(tries, state="preempted" if asked else "stopped")
+        raise
+
+
+def _stopped(ended: Ended, number: int) -> Ended:
+    """Return the end of a run that was stopped before it started again."""
+    state = "preempted" if number == signal.SIGTERM else "stopped"
+    found = replace(ended, state=state, exit_code=128 + number)
+    _note(found.folder, state=state, exit_code=found.exit_code)
+    return found
+
+
+def _note_unstarted(tries: Attempts, **fields: object) -> None:
+    """Write down why a run that says that it starts never did."""
+    folder = tries.folder
+    if folder and runs.read_mapping(folder.status).get("state") == "starting":
+        _note(folder, **fields)
 
 
 def _note_restart(ended: Ended, step: int) -> None:
     """Write down in ``status.json`` that a run starts again, from which step, and after what."""
-    before = (read_mapping(ended.folder.status, LARGEST) or {}).get("restarts")
+    before = runs.read_mapping(ended.folder.status).get("restarts")
     one = {"time": runs.now(), "step": step, "cause": (ended.cause or {}).get("name")}
     restarts = [*(before if isinstance(before, list) else []), one]
     _note(ended.folder, state="starting", restarts=restarts)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from launcher.cli.console import say
 from launcher.diagnostics import LauncherError
 from launcher.runs.folder import RunFolder
 
+ATTENDED_SECONDS = 300.0  # so long somebody waits to see a run begin
 CTRL_C, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
@@ -33,9 +35,10 @@ def finishing(command: str | None) -> Iterator[End]:
     """Run ``command`` in a shell after the body, whatever became of it.
 
     Not after Ctrl-C: who pressed it sits here and may want the machine. Nor where there was no run,
-    as with a misspelt name, if somebody sits at the terminal.
+    as with a misspelt name, if somebody sits at the terminal; after some minutes, as when another
+    node did not come, nobody does.
     """
-    end = End()
+    end, began = End(), time.monotonic()
     try:
         yield end
     except KeyboardInterrupt as problem:
@@ -45,14 +48,15 @@ def finishing(command: str | None) -> Iterator[End]:
         end.code = problem.exit_code
         raise
     finally:
-        attended = end.folder is None and sys.stdin.isatty()
+        soon = time.monotonic() - began < ATTENDED_SECONDS
+        attended = end.folder is None and soon and sys.stdin is not None and sys.stdin.isatty()
         if command and end.code != CTRL_C and not attended:
             _run(command, end)
 
 
 def _run(command: str, end: End) -> None:
     say(f"on finish: {command}")
-    told = {f"AXR_{name.upper()}": str(value) for name, value in facts(end).items()}
+    told = {f"AXR_{name.upper()}": _variable(value) for name, value in facts(end).items()}
     try:
         code = subprocess.run(["/bin/sh", "-c", command], env={**os.environ, **told}).returncode
     except OSError as problem:
@@ -60,6 +64,11 @@ def _run(command: str, end: End) -> None:
         return
     if code:
         say(f"on finish: the command failed with exit code {code}", fg="red", bold=True)
+
+
+def _variable(value: object) -> str:
+    """Return a fact as a variable of the environment, which cannot hold all that a text can."""
+    return str(value).replace("\0", "").encode("utf-8", errors="replace").decode()
 
 
 def facts(end: End) -> dict[str, Any]:
@@ -73,7 +82,7 @@ def facts(end: End) -> dict[str, Any]:
         "run": end.folder.root.resolve(),
         "name": end.folder.root.name,
         "state": status.get("state", found["state"]),
-        "cause": cause.get("fact") if isinstance(cause, dict) else cause,
+        "cause": (cause.get("fact") or cause.get("line")) if isinstance(cause, dict) else cause,
         "hours": round(minutes / 60, 3) if isinstance(minutes, int | float) else None,
         **{name: status.get(name) for name in ("usd", "step", "loss", "eval_loss")},
     }

@@ -17,7 +17,7 @@ from launcher.cli.attempts import Attempts
 from launcher.cli.console import say, show_problems
 from launcher.cli.outlook import Outlook
 from launcher.cli.spending import Spending
-from launcher.cli.together import Together, facts, together
+from launcher.cli.together import Together, facts, together, warn_of_own_disk
 from launcher.dataset.digest import digests
 from launcher.diagnostics import LauncherError, has_errors
 from launcher.launch import Launch
@@ -89,7 +89,9 @@ def _run(run: Prepared, others: Together, tries: Attempts, patience: Patience) -
     rows = digests(run.recipe)
     launch, share = tokens.placed(run.launch, rows, complete, foreign=run.foreign)
     _record(run, launch, complete, rows)
+    tries.folder = launch.folder
     panel.describe(run.recipe, launch, str(run.node), run.view)
+    warn_of_own_disk(launch.folder)
     if begun := run.begun:
         whence = f"step {begun.step}" if begun.step else "its beginning: no checkpoint was finished"
         say(f"  resume   goes on from {whence}")

@@ -18,6 +18,7 @@ from launcher.cli import ground
 from launcher.cli import train_panel as panel
 from launcher.cli.attempts import Attempts, repeated
 from launcher.cli.console import show_problems
+from launcher.cli.finish import End
 from launcher.cli.ground import Options
 from launcher.cli.outlook import Outlook, outlook
 from launcher.cli.running import Prepared, meet_and_run
@@ -31,9 +32,14 @@ from launcher.validate import validate
 
 
 def run_recipe(
-    name: str | None, overrides: tuple[str, ...], options: Options | None = None
+    name: str | None,
+    overrides: tuple[str, ...],
+    options: Options | None = None,
+    end: End | None = None,
 ) -> tuple[int, RunFolder | None]:
-    """Do all that ``axr train`` does; return the exit code, and the run folder if one was made."""
+    """Do all that ``axr train`` does; return the exit code, and the run folder if one was made,
+    which ``end`` gets whatever is raised.
+    """
     how = options or Options()
     run = _checked(name, overrides, how)
     if run is None:
@@ -48,7 +54,11 @@ def run_recipe(
     run = replace(run, environ={**run.environ, **run.money.until()})
     patience = Patience(how.stall_minutes * 60, end=how.end_stalled)
     tries = Attempts(how.auto_resume, run.environ)
-    ended = repeated(partial(meet_and_run, run, tries, patience), run.begun, tries)
+    try:
+        ended = repeated(partial(meet_and_run, run, tries, patience), run.begun, tries)
+    finally:
+        if end:
+            end.folder = tries.folder
     return ended.exit_code, ended.folder
 
 

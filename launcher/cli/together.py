@@ -10,13 +10,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from launcher import meeting, runs
+from launcher import resume as resuming
 from launcher.cli.console import say
 from launcher.cluster import Cluster
 from launcher.dataset.digest import digests
 from launcher.meeting import Meeting
 from launcher.recipe import Recipe
 from launcher.resume import Begun
+from launcher.runs.folder import RunFolder
 
+SHARED = "resumed run, whose folder has to be on a disk that all nodes share"
+SHARED_SECONDS = 2.0  # until what another node has written is seen here, on a network volume
 _DIGITS = 12  # of a digest: enough to tell two recipes apart, and to read
 
 
@@ -66,14 +70,31 @@ def together(cluster: Cluster, facts: Mapping[str, str], run: str) -> Iterator[T
         met.leave(found.words)
 
 
+def warn_of_own_disk(folder: RunFolder) -> None:
+    """Say on another node than the first that its checkpoints, which the first one writes, are not
+    here: nobody could go on from them on this node.
+    """
+    head, deadline = RunFolder(folder.root).lock, time.monotonic() + SHARED_SECONDS
+    while folder.node and not head.exists():
+        if time.monotonic() > deadline:
+            text = (
+                "checkpoints are written on node 0 alone, whose disk is not this one: the run "
+                "cannot go on after a failure; set AXR_RUNS to a disk that all nodes share"
+            )
+            say(f"  disk     {text}", fg="yellow")
+            return
+        time.sleep(0.1)
+
+
 def facts(recipe: Recipe, begun: Begun | None, processes: int) -> dict[str, str]:
     """Return what has to be the same on every node, by names that a person understands."""
     step = f"{begun.folder.root.name} from step {begun.step}" if begun else "none"
+    settings = {key: value for key, value in recipe.settings.items() if key != resuming.KEY}
     return {
-        "recipe": _digest(recipe.settings),
+        "recipe": _digest(settings),  # the checkpoint's folder may have another path on each node
         "data files": _digest(digests(recipe)),
         "processes": str(processes),
-        "resumed run": step,
+        SHARED: step,
         **runs.versions(),
     }
 

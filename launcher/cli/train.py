@@ -98,5 +98,6 @@ def train(words: tuple[str, ...], resume: bool, on_finish: str | None, **how: An
         raise click.UsageError("Missing argument 'NAME'.")
     options = Options(resume=resume, **how)
     with finishing(None if options.dry_run else on_finish) as end:
-        end.code, end.folder = run_recipe(words[0] if named else None, words[named:], options)
+        name = words[0] if named else None
+        end.code, end.folder = run_recipe(name, words[named:], options, end)
     return end.code

@@ -59,6 +59,9 @@ class RunPlugin(BasePlugin):  # type: ignore[misc]  # axolotl ships no types
         self.heartbeat.beat("tokenise")
         if not torch.cuda.is_available():
             cfg.device_map = {"": "cpu"}
+            # Of several ranks each has its state loaded to its own device; torch 2.13 knows no
+            # place "cpu:0", and no run of theirs could be gone on with.
+            torch.serialization.register_package(11, lambda _: None, _on_a_cpu)
 
     def pre_model_load(self, cfg: Any) -> None:
         """Seed the random generators before the adapter draws its first weights.
@@ -91,3 +94,8 @@ class RunPlugin(BasePlugin):  # type: ignore[misc]  # axolotl ships no types
     def post_train(self, cfg: Any, model: Any) -> None:
         """Note that the model is saved."""
         self.heartbeat.beat("finish")
+
+
+def _on_a_cpu(storage: Any, place: str) -> Any:
+    """Return what was loaded for one of the CPUs, which are all the same place."""
+    return storage if place.startswith("cpu:") else None

@@ -1,9 +1,13 @@
-"""Bytes of a checkpoint that is not written yet, without tokenizer and other small files."""
+"""Bytes of a checkpoint that is not written yet, without tokenizer and other small files; and of
+the room for it.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +34,15 @@ def shared_state_bytes(model: Any) -> float:
     return (
         STATES * sum(_count(one) for one in model.parameters() if one.requires_grad) * local / world
     )
+
+
+def free_bytes(place: Path) -> int | None:
+    """Return the free bytes of a disk; none where it does not say, as some network volumes."""
+    try:
+        found = shutil.disk_usage(place)
+    except OSError:
+        return None
+    return found.free if found.total else None
 
 
 def _saved(model: Any) -> Iterator[Any]:

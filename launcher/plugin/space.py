@@ -31,7 +31,7 @@ from transformers.trainer_utils import SaveStrategy, sort_checkpoints
 
 from launcher.checkpoints import checkpoints, fault, rotated, size
 from launcher.files import read_mapping
-from launcher.plugin.measure import shared_state_bytes, state_bytes, weight_bytes
+from launcher.plugin.measure import free_bytes, shared_state_bytes, state_bytes, weight_bytes
 from launcher.plugin.stop import of_all
 
 LEFT_OUT = "left-out.json"
@@ -105,7 +105,7 @@ class Saves:
         if not (self._writes() or self._sharded()):
             return "", []  # but for the state of its random generators
         after, before = self._rotated()
-        needed, free = self._bytes() * MARGIN, _free(self._place().parent)
+        needed, free = self._bytes() * MARGIN, free_bytes(self._place().parent)
         if free is None:
             return "", []
         free += size(self._place())  # saved a second time, as a stop at the end of an epoch
@@ -210,15 +210,6 @@ def full(problem: BaseException | None) -> bool:
             return True
         problem, seen = problem.__cause__ or problem.__context__, seen + 1
     return False
-
-
-def _free(place: Path) -> int | None:
-    """Return the free bytes of a disk; none where it does not say, as some network volumes."""
-    try:
-        found = shutil.disk_usage(place)
-    except OSError:
-        return None
-    return found.free if found.total else None
 
 
 def _gib(amount: float) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -19,12 +18,13 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from launcher.plugin.measure import state_bytes, weight_bytes
+from launcher import supervise
+from launcher.plugin.measure import free_bytes, state_bytes, weight_bytes
 
 RANKS = "ranks"
 STOPPED = "stopped.json"
 ASKED, SPENT = 1, 2  # why: of two, the greater counts
-WHY = {ASKED: "asked", SPENT: "budget"}
+WHY = {ASKED: supervise.ASKED, SPENT: "budget"}
 
 
 class Stop(TrainerCallback):  # type: ignore[misc]  # transformers' types are not followed
@@ -101,4 +101,5 @@ def _fits(args: TrainingArguments, parts: dict[str, Any]) -> bool:
     want its checkpoints, no training can go on.
     """
     needed = weight_bytes(parts["model"]) + state_bytes(parts["optimizer"]) if parts else 0.0
-    return needed < shutil.disk_usage(args.output_dir).free
+    free = free_bytes(Path(args.output_dir))
+    return free is None or needed < free

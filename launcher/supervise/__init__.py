@@ -24,13 +24,14 @@ from launcher.runs.folder import RunFolder
 from launcher.supervise import failure, processes
 from launcher.supervise.failure import Tail
 from launcher.supervise.life import Patience
-from launcher.supervise.output import View, tee
+from launcher.supervise.output import Careful, View, tee
 from launcher.supervise.signals import Received, received_signals
 from launcher.supervise.stall import Watch
 
 SAVING_SECONDS = 120.0  # a step, and a checkpoint: 16 GB onto a network volume take about a minute
 SETTLING_SECONDS = 2.0  # another node's trouble may be heard of a moment later
 OVER_BUDGET = 4  # exit code
+ASKED = "asked"  # why a training stopped: by a signal, here or on another node
 STOP_AT = "AXR_STOP_AT"  # in the environment of a training: Unix seconds at which it is to stop
 
 
@@ -78,6 +79,7 @@ def execute(
     """
     processes.become_subreaper()
     started, folder, tail = time.monotonic(), launch.folder, Tail()
+    view = Careful(view)
     _forget(folder)
 
     def heard(text: str) -> None:
@@ -101,14 +103,17 @@ def execute(
             if process.stdin:
                 process.stdin.close()
         ended = _ended(received, folder, process.returncode, why)
-    copying.join(timeout=processes.ENDING_SECONDS)
-    ended = _explained(ended, tail) if ended.state == "failed" else ended
-    minutes = round((time.monotonic() - started) / 60, 2)
-    _note(
-        folder,
-        **outcome.ended(folder, ended.state, ended.exit_code, minutes),
-        cause=ended.cause,
-    )
+        late = slice(len(received.signals), None)
+        copying.join(timeout=processes.ENDING_SECONDS)
+        ended = _explained(ended, tail) if ended.state == "failed" else ended
+        minutes = round((time.monotonic() - started) / 60, 2)
+        _note(
+            folder,
+            **outcome.ended(folder, ended.state, ended.exit_code, minutes),
+            cause=ended.cause,
+        )
+    if ended.exit_code < 128 and received.signals[late]:
+        signal.raise_signal(received.signals[late][0])  # whoever goes on would not hear of it
     return ended
 
 
@@ -138,12 +143,15 @@ def _follow(
 
 def _ended(received: Received, folder: RunFolder, returncode: int | None, why: str) -> Ended:
     """Return how a run ended; without a return code the launcher ended it. One that was asked to
-    stop and came to its end all the same is done; one that stopped by itself had spent its budget.
+    stop and came to its end all the same is done; one that stopped by itself had spent its budget,
+    or another node was asked.
     """
     early = folder.stopped.exists()
     if received.signals and (early or returncode != 0):
         first = received.signals[0]
         return Ended(folder, "preempted" if first == signal.SIGTERM else "stopped", 128 + first)
+    if early and runs.read_mapping(folder.stopped).get("why") == ASKED:
+        return Ended(folder, "preempted", 128 + signal.SIGTERM, why=why)
     if early:
         return Ended(folder, "over budget", OVER_BUDGET)
     code = 1 if why else _exit_code(returncode)
@@ -200,7 +208,8 @@ def _stop(process: subprocess.Popen[bytes], received: Received, watch: Watch, vi
     ends everything at once.
     """
     folder = watch.folder
-    ranks = {int(file.name) for file in folder.ranks.glob("[0-9]*")} & {*processes.descendants()}
+    below = {str(process): process for process in processes.descendants()}
+    ranks = {below[file.name] for file in folder.ranks.glob("[0-9]*") if file.name in below}
     if not ranks:
         view.say("stopping: nothing is trained yet, so there is nothing to save")
         return

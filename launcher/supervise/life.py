@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from launcher import runs
 from launcher.runs.folder import RunFolder
 
 LOOK_SECONDS = 1.0
@@ -52,7 +52,7 @@ class Life:
         """Return what changes with every step. Before the first one, while data and model are
         loaded, each line of output counts, and without ``progress.json`` it always does.
         """
-        said = _progress(self.folder.progress)
+        said = runs.read_mapping(self.folder.progress)
         phase, step = said.get("phase"), said.get("step")
         self.phase = phase if isinstance(phase, str) else ""
         self.step = step if isinstance(step, int) else None
@@ -63,13 +63,6 @@ class Life:
         if self.phase not in STEPPING:
             sizes.append(_size(self.folder.log))
         return moved, sizes
-
-
-def _progress(file: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(file.read_text(encoding="utf-8", errors="replace"))
-        return found if isinstance(found, dict) else {}
-    return {}
 
 
 def _size(file: Path) -> int:

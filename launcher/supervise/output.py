@@ -6,7 +6,9 @@ import contextlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -46,6 +48,39 @@ class Plain:
 
     def tick(self) -> None:
         """Nothing moves."""
+
+
+class Careful:
+    """A view that may fail and ends no run for it: from then on nothing is shown but words. What
+    failed is our own mistake, so it is said, with its traceback.
+    """
+
+    def __init__(self, view: View) -> None:
+        """Show a run by ``view``."""
+        self.view, self.failed = view, False
+
+    def say(self, text: str) -> None:
+        """Show what the launcher has to say."""
+        self._try(partial(self.view.say, text))
+
+    def output(self, text: str) -> None:
+        """Take a piece of output."""
+        if not self.failed:
+            self._try(partial(self.view.output, text))
+
+    def tick(self) -> None:
+        """Look at the run."""
+        if not self.failed:
+            self._try(self.view.tick)
+
+    def _try(self, show: Callable[[], None]) -> None:
+        try:
+            show()
+        except Exception:
+            if not self.failed:
+                self.failed = True
+                with contextlib.suppress(Exception):
+                    self.view.say(f"{traceback.format_exc()}this is not shown; the run goes on")
 
 
 def tee(

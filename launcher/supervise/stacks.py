@@ -41,8 +41,9 @@ def standings(folder: RunFolder) -> list[Standing]:
     program = _py_spy()
     asked = _ranks(folder)
     looking = {pid: _look(program, pid) for pid in asked.values()} if program else {}
+    until = time.monotonic() + LOOKING_SECONDS  # all look at once
     return [
-        _standing(folder, who, pid, looking.get(pid))
+        _standing(folder, who, pid, looking.get(pid), until)
         for who, pid in sorted(asked.items(), key=lambda one: (len(one[0]), one[0]))
     ]
 
@@ -115,16 +116,15 @@ def _look(program: str, pid: int) -> subprocess.Popen[str]:
 
 
 def _standing(
-    folder: RunFolder, who: str, pid: int, looking: subprocess.Popen[str] | None
+    folder: RunFolder, who: str, pid: int, looking: subprocess.Popen[str] | None, until: float
 ) -> Standing:
     why = "py-spy is not installed"
     if looking:
         try:
-            out, said = looking.communicate(timeout=LOOKING_SECONDS)
+            out, said = looking.communicate(timeout=max(0.1, until - time.monotonic()))
         except subprocess.TimeoutExpired:
-            looking.kill()
-            out, said = looking.communicate()
-            said = f"no answer in {LOOKING_SECONDS:.0f} s"
+            looking.kill()  # not waited for: the kernel may hold it, too
+            out, said = "", f"no answer in {LOOKING_SECONDS:.0f} s"
         with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):  # its JSON
             return Standing(who, pid, spied(json.loads(out), pid), "py-spy")
         why = f"py-spy may not look: {' '.join(said.split())[:100]}"
