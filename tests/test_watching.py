@@ -395,6 +395,8 @@ def test_what_is_no_run_is_said(axr: Axr, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == 'error: no run in runs has "zzz" in its name\n  help: axr runs\n'
     assert '"other" is not the folder of a run' in axr("runs", "tail", "other").stderr
+    long = axr("runs", "tail", "a" * 300)
+    assert (long.returncode, long.stderr.count("\n")) == (2, 2)  # no file can have this name
 
 
 def axr_tail(*words: str) -> list[str]:
