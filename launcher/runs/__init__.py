@@ -249,6 +249,6 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
         return []
     records = []
     for line in folder.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
+        with contextlib.suppress(ValueError, RecursionError):
             records.append(json.loads(line))
     return [record for record in records if isinstance(record, dict)]

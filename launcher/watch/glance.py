@@ -8,10 +8,11 @@ from pathlib import Path
 
 from launcher.files import is_file
 from launcher.runs.folder import RunFolder
+from launcher.runs.values import moment, number
 from launcher.watch import records
-from launcher.watch.follow import Tail, changed, earlier, elapsed, moment, read_json, state_of
+from launcher.watch.follow import Tail, changed, earlier, elapsed, read_json, state_of
 from launcher.watch.records import Record
-from launcher.watch.seen import LIVE, number, plan
+from launcher.watch.seen import LIVE, plan
 
 ENOUGH = 8192  # bytes of the records: the last few
 
