@@ -38,7 +38,7 @@ def make(folder: RunFolder, **changes: Any) -> None:
 def test_every_path_lies_in_the_folder_and_no_two_are_one() -> None:
     folder = RunFolder(Path("/w/runs/x"))
     places = [getattr(folder, name) for name in PATHS if name != "own"]
-    assert len(places) == len(set(places)) == 22
+    assert len(places) == len(set(places)) == 23
     assert {place.parent for place in places} == {folder.root}
     assert [field.name for field in fields(folder)] == ["root", "node"]
 
@@ -195,6 +195,29 @@ def test_no_two_launches_write_one_folder(tmp_path: Path) -> None:
         holder.kill()
     with runs.held(folder):  # the kernel has let it go
         pass
+
+
+LOOKER = """
+import fcntl, sys, time
+with open(sys.argv[1], "rb") as stream:
+    fcntl.flock(stream, fcntl.LOCK_SH)
+    print("looks", flush=True)
+    sys.stdin.read(1)
+    time.sleep(0.1)
+"""
+
+
+def test_who_looks_whether_a_run_goes_on_keeps_none_from_starting(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    make(folder)
+    command = [sys.executable, "-c", LOOKER, str(folder.lock)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as looker:
+        assert looker.stdout is not None
+        assert looker.stdin is not None
+        assert looker.stdout.readline() == b"looks\n"
+        looker.stdin.close()
+        with runs.held(folder):
+            pass
 
 
 def test_a_folder_that_cannot_be_made_stops_before_anything_starts(tmp_path: Path) -> None:

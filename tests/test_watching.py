@@ -413,6 +413,9 @@ def test_what_is_no_run_is_said(axr: Axr, tmp_path: Path) -> None:
     made(tmp_path / "runs", "a-20260101-120000-aaaa", 60, state="done")
     (tmp_path / "other").mkdir()
     assert axr("runs", "tail", "--log").stdout == "the last line\n"
+    with (tmp_path / "runs" / "a-20260101-120000-aaaa" / "train.log").open("a") as log:
+        log.write("Killed")  # and nobody ended the line
+    assert axr("runs", "tail", "--log").stdout == "the last line\nKilled\n"
     done = axr("runs", "tail", "zzz")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == 'error: no run in runs has "zzz" in its name\n  help: axr runs\n'

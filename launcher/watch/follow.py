@@ -55,6 +55,10 @@ class Tail:
         *whole, self.rest = re.split(rb"[\r\n]", (self.rest + new)[-MOST:])
         return [line.decode("utf-8", errors="replace") for line in whole if line.strip()]
 
+    def unfinished(self) -> str:
+        """Return the last line where it has no end: nobody may ever write one."""
+        return self.rest.decode("utf-8", errors="replace")
+
 
 class Follower:
     """One run's folder, as it grows."""
