@@ -156,7 +156,9 @@ def check(
 
 
 def facts(forecast: Forecast | None, rent: Rent | None) -> dict[str, Any]:
-    """Return what a run's folder keeps of its forecast and its price: ``plan.json``."""
+    """Return what a run's folder keeps of its forecast and its price: ``plan.json``. ``peak_gib``
+    is without CUDA's context, as torch measures it.
+    """
     found: dict[str, Any] = {}
     if forecast:
         memory = forecast.memory
@@ -164,7 +166,7 @@ def facts(forecast: Forecast | None, rent: Rent | None) -> dict[str, Any]:
             "hours": vars(forecast.hours) if forecast.hours else None,
             "steps": forecast.length.steps,
             "seconds_a_step": round(forecast.speed.step, 4),
-            "peak_gib": round((memory.allocated + memory.context) / 2**30, 2),
+            "peak_gib": round(memory.allocated / 2**30, 2),
             "card_gib": forecast.hardware.gpu.memory,
             "hardware": str(forecast.hardware),
         }

@@ -138,3 +138,11 @@ def test_money_that_rests_on_a_guess_is_told(known: Recipe) -> None:
     assert told.hint.startswith("--price 2 ")
     assert [*budgets.check(known, Budget(usd=20), MINE, None, 0.0)] == []
     assert [*budgets.check(known, Budget(), guessed, None, 0.0)] == []
+
+
+def test_the_peak_that_is_kept_is_one_that_torch_measures(found: Forecast) -> None:
+    """Beside it CUDA's context stands in the card, which no run's records count."""
+    kept = budgets.facts(found, MINE)
+    assert kept["peak_gib"] == round(found.memory.allocated / 2**30, 2)
+    assert kept["usd_an_hour"] == 16.0
+    assert budgets.facts(None, None) == {}
