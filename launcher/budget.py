@@ -94,19 +94,22 @@ def budget(recipe: Recipe, hours: float | None, usd: float | None) -> Budget:
 def rent(
     kind: str | None, gpus: int, overrides: Sequence[str], environ: Mapping[str, str]
 ) -> Rent | None:
-    """Return what ``gpus`` GPUs of a kind cost here, none where no price is known: as it was given
-    (``launcher.plan.prices``), else of the provider whose machine this is its highest, else the
-    lowest, as the plan has it. Without a kind of GPU only what was given counts, for a machine.
-    Raises ``LauncherError``.
+    """Return what ``gpus`` GPUs of a kind cost here, none where no price is known: of the provider
+    whose machine this is its highest, else the lowest that was given (``overrides``, as
+    ``launcher.plan.prices`` has them), else the lowest. An amount that was given for this kind
+    alone stands instead of all. Without a kind of GPU only an amount counts, for a machine. Raises
+    ``LauncherError``.
     """
     if kind is None:
         return Rent(given(overrides[-1]), gpus) if overrides else None
     found = prices(kind, overrides, gpus=gpus)
     provider = next((name for mark, name in _PROVIDERS.items() if environ.get(mark)), None)
     its = [one for one in found if provider and one.provider.startswith(provider)]
-    if its and not overrides:
+    if its:
         return Rent(max(its, key=lambda one: one.rented(gpus) * one.usd), gpus)
-    return Rent(found[0], gpus, assumed=not overrides) if found else None
+    known = prices(kind, gpus=gpus)
+    said = [one for one in found if one not in known]
+    return Rent((said or found)[0], gpus, assumed=not said) if found else None
 
 
 def left(own: Budget, rent: Rent | None, spent: float) -> float | None:
