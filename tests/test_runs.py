@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -253,6 +254,22 @@ def test_status_changes_field_by_field(tmp_path: Path) -> None:
     runs.update_status(folder, state="running", pid=7)
     runs.update_status(folder, state="done", exit_code=0)
     assert json.loads(folder.status.read_text()) == {"state": "done", "pid": 7, "exit_code": 0}
+
+
+def test_names_that_are_no_utf8_are_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    folder = RunFolder(tmp_path / name)
+    make(folder, command=f"cd {name}\n", data={f"{name}.jsonl": "1"}, overrides=[name])
+    assert folder.command.read_bytes() == b"cd caf\xe9\n"
+    assert runs.read_mapping(folder.data) == {f"{name}.jsonl": "1"}
+    assert runs.read_mapping(folder.status)["overrides"] == [name]
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "status.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        runs.update_status(RunFolder(tmp_path), state="done")
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
 
 
 def test_who_reads_the_status_never_sees_half_of_it(tmp_path: Path) -> None:

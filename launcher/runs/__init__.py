@@ -193,16 +193,23 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write(path: Path, text: str) -> None:
-    """Write atomically: a reader sees the old text or the new one, never a half."""
+def write(path: Path, text: str, errors: str = "surrogateescape") -> None:
+    """Write atomically: a reader sees the old text or the new one, never a half. ``errors``: of the
+    encoding; a file may have a name that is no UTF-8, and is named so again.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8", errors=errors)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a mapping as JSON, atomically."""
-    write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write a mapping as JSON, atomically; what is no UTF-8 in it as JSON's own escape."""
+    write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", "backslashreplace")
 
 
 def _write_or_forget(path: Path, value: Mapping[str, Any]) -> None:
