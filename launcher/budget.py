@@ -94,19 +94,22 @@ def budget(recipe: Recipe, hours: float | None, usd: float | None) -> Budget:
 def rent(
     kind: str | None, gpus: int, overrides: Sequence[str], environ: Mapping[str, str]
 ) -> Rent | None:
-    """Return what ``gpus`` GPUs of a kind cost here, none where no price is known: as it was given
-    (``launcher.plan.prices``), else of the provider whose machine this is its highest, else the
-    lowest, as the plan has it. Without a kind of GPU only what was given counts, for a machine.
-    Raises ``LauncherError``.
+    """Return what ``gpus`` GPUs of a kind cost here, none where no price is known: of the provider
+    whose machine this is its highest, else the lowest that was given (``overrides``, as
+    ``launcher.plan.prices`` has them), else the lowest. An amount that was given for this kind
+    alone stands instead of all. Without a kind of GPU only an amount counts, for a machine. Raises
+    ``LauncherError``.
     """
     if kind is None:
         return Rent(given(overrides[-1]), gpus) if overrides else None
     found = prices(kind, overrides, gpus=gpus)
     provider = next((name for mark, name in _PROVIDERS.items() if environ.get(mark)), None)
     its = [one for one in found if provider and one.provider.startswith(provider)]
-    if its and not overrides:
+    if its:
         return Rent(max(its, key=lambda one: one.rented(gpus) * one.usd), gpus)
-    return Rent(found[0], gpus, assumed=not overrides) if found else None
+    known = prices(kind, gpus=gpus)
+    said = [one for one in found if one not in known]
+    return Rent((said or found)[0], gpus, assumed=not said) if found else None
 
 
 def left(own: Budget, rent: Rent | None, spent: float) -> float | None:
@@ -156,7 +159,9 @@ def check(
 
 
 def facts(forecast: Forecast | None, rent: Rent | None) -> dict[str, Any]:
-    """Return what a run's folder keeps of its forecast and its price: ``plan.json``."""
+    """Return what a run's folder keeps of its forecast and its price: ``plan.json``. ``peak_gib``
+    is without CUDA's context, as torch measures it.
+    """
     found: dict[str, Any] = {}
     if forecast:
         memory = forecast.memory
@@ -164,7 +169,7 @@ def facts(forecast: Forecast | None, rent: Rent | None) -> dict[str, Any]:
             "hours": vars(forecast.hours) if forecast.hours else None,
             "steps": forecast.length.steps,
             "seconds_a_step": round(forecast.speed.step, 4),
-            "peak_gib": round((memory.allocated + memory.context) / 2**30, 2),
+            "peak_gib": round(memory.allocated / 2**30, 2),
             "card_gib": forecast.hardware.gpu.memory,
             "hardware": str(forecast.hardware),
         }

@@ -12,6 +12,7 @@ from typing import Any
 
 from launcher import runs, source
 from launcher.progress import Progress, measured
+from launcher.runs import starts
 from launcher.runs.folder import RunFolder
 
 
@@ -66,7 +67,7 @@ def _subject(settings: Mapping[str, Any]) -> tuple[str, ...]:
 def _read(folder: RunFolder) -> Iterator[PastRun]:
     try:
         status = json.loads(folder.status.read_text(encoding="utf-8"))
-        found = measured(runs.read_metrics(folder))
+        found = measured(runs.read_metrics(folder), starts.last_began(status))
         state, minutes = status["state"], status.get("minutes")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return

@@ -9,6 +9,7 @@ from launcher import runs
 from launcher.progress import TOKENS
 from launcher.runs import starts
 from launcher.runs.folder import RunFolder
+from launcher.runs.values import LARGEST, number
 
 
 def ended(folder: RunFolder, state: str, exit_code: int, minutes: float) -> dict[str, Any]:
@@ -21,29 +22,31 @@ def ended(folder: RunFolder, state: str, exit_code: int, minutes: float) -> dict
     end = {"ended": now, "minutes": minutes, "state": state, "exit_code": exit_code}
     all_starts = starts.ended(status, **end)
     total = starts.minutes(all_starts)
-    price = runs.read_mapping(folder.plan).get("usd_an_hour")
-    cost = {"usd": round(total / 60 * price, 2)} if isinstance(price, int | float) else {}
-    return {**end, "minutes": total, "starts": all_starts, **_records(folder), **cost}
+    price = number(runs.read_mapping(folder.plan).get("usd_an_hour"))
+    cost = {} if price is None else {"usd": round(total / 60 * price, 2)}
+    return {**end, "minutes": total, "starts": all_starts, **_records(folder, status), **cost}
 
 
-def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summary(records: Sequence[Mapping[str, Any]], since: float) -> dict[str, Any]:
     """Return the last step, the last losses, the peak allocated GiB of a GPU over all starts, and
-    the mean tokens per second of a GPU since the last start; what was not recorded is left out.
+    the mean tokens per second of a GPU in the last start, ``since`` that began (Unix seconds); what
+    was not recorded is left out.
     """
+    last_start = [one for one in records if (number(one.get("time")) or 0.0) >= since]
     found = {
         "step": _last(records, "step"),
         "loss": _last(records, "loss"),
         "eval_loss": _last(records, "eval_loss"),
         "peak_gib": max(_numbers(records, "peak_allocated_gib"), default=None),
     }
-    if rates := _numbers(_last_start(records), TOKENS):
+    if rates := _numbers(last_start, TOKENS):
         found["tokens_per_second"] = round(sum(rates) / len(rates), 1)
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _records(folder: RunFolder) -> dict[str, Any]:
+def _records(folder: RunFolder, status: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return summary(runs.read_metrics(folder))
+        return summary(runs.read_metrics(folder), starts.last_began(status))
     except OSError:
         return {}
 
@@ -54,12 +57,4 @@ def _last(records: Sequence[Mapping[str, Any]], name: str) -> float | None:
 
 def _numbers(records: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     values = (one.get(name) for one in records)
-    return [value for value in values if isinstance(value, int | float)]
-
-
-def _last_start(records: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return the records since the number of the step last fell."""
-    counted = [one for one in records if isinstance(one.get("step"), int)]
-    steps = [one["step"] for one in counted]
-    falls = [index for index in range(1, len(steps)) if steps[index] < steps[index - 1]]
-    return counted[falls[-1] :] if falls else counted
+    return [one for one in values if isinstance(one, int | float) and abs(one) < LARGEST]

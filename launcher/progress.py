@@ -29,13 +29,15 @@ class Progress:
         return None if self.steps is None else (self.steps - self.step) * self.seconds_a_step / 3600
 
 
-def measured(records: Sequence[Mapping[str, Any]]) -> Progress | None:
-    """Return the speed that the trainer's records show; none before `ENOUGH` steps.
+def measured(records: Sequence[Mapping[str, Any]], since: float = 0.0) -> Progress | None:
+    """Return the speed that the trainer's records from ``since`` on (Unix seconds) show; none
+    before `ENOUGH` steps.
 
-    Evaluations and saves between the first and the last record are part of it. After a resumption
-    only what came since counts.
+    Evaluations and saves between the first and the last record are part of it. The break before a
+    resumption is not: ``since`` is when the last start began, as one that goes on where the one
+    before stopped cannot be told by its steps.
     """
-    steps = [one for one in _since_resumption(records) if one["step"] >= WARM]
+    steps = [one for one in _since_resumption(records, since) if one["step"] >= WARM]
     if len(steps) < 2 or steps[-1]["step"] < ENOUGH:
         return None
     first, last = steps[0], steps[-1]
@@ -73,11 +75,23 @@ def duration(hours: float) -> str:
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
-def _since_resumption(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the records of training steps since the number of the step last fell."""
-    training = [one for one in records if one.get("step") and "loss" in one and "time" in one]
+def _since_resumption(
+    records: Sequence[Mapping[str, Any]], since: float
+) -> list[Mapping[str, Any]]:
+    """Return the records of training steps from a time on, and since the number of the step last
+    fell.
+    """
+    training = [one for one in records if _is_step(one) and one["time"] >= since]
     begin = 0
     for index in range(1, len(training)):
         if training[index]["step"] < training[index - 1]["step"]:
             begin = index
     return training[begin:]
+
+
+def _is_step(record: Mapping[str, Any]) -> bool:
+    counted, timed = (
+        isinstance(record.get("step"), int),
+        isinstance(record.get("time"), int | float),
+    )
+    return counted and timed and "loss" in record

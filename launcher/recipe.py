@@ -110,7 +110,7 @@ def find(name: str) -> Path:
         pack_folder("recipes") / f"{name}.yaml",
         *(Path(name + suffix) for suffix in SUFFIXES),
     ):
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # also where the name is too long for any file
             return _short(candidate)
     raise LauncherError(f'no recipe "{name}"', _nearest(name), exit_code=2)
 

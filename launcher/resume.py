@@ -16,6 +16,7 @@ from launcher import source
 from launcher.checkpoints import Checkpoint, checkpoints
 from launcher.dataset.digest import digests
 from launcher.diagnostics import Code, Diagnostic, LauncherError, Severity
+from launcher.files import is_file
 from launcher.recipe import Recipe
 from launcher.runs import read_mapping
 from launcher.runs.folder import RunFolder
@@ -220,7 +221,7 @@ def _newest(folder: RunFolder, settings: Mapping[str, Any]) -> Checkpoint | None
 
 
 def _is_run(place: Path) -> bool:
-    return RunFolder(place).resolved.is_file()
+    return is_file(RunFolder(place).resolved)
 
 
 def _recipe_name(folder: RunFolder) -> str:

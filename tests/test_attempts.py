@@ -18,6 +18,7 @@ from launcher.cli.attempts import Attempts, repeated
 from launcher.diagnostics import LauncherError
 from launcher.runs.folder import RunFolder
 from launcher.supervise import STOP_AT, Ended
+from launcher.watch.follow import Follower
 
 AWAY = "ConnectionError: 503 Server Error"
 
@@ -174,6 +175,7 @@ def test_while_it_waits_it_can_be_stopped(tmp_path: Path) -> None:
     status = json.loads(folder.status.read_text())
     assert status["state"] == "starting"
     assert [(one["step"], one["cause"]) for one in status["restarts"]] == [(0, "hub-hiccup")]
+    assert Follower(folder).read(time.time()).state == "starting"  # for who looks: not lost
     process.terminate()
     assert process.wait(8) == 143
     assert json.loads(folder.status.read_text())["state"] == "preempted"

@@ -91,6 +91,32 @@ def test_the_price_is_that_of_whose_machine_it_is() -> None:
     assert (given.usd_an_hour, given.assumed) == (3.0, False)
 
 
+@pytest.mark.parametrize(
+    ("given", "here", "price"),
+    [
+        (("runpod=5",), "RUNPOD_POD_ID", "runpod, 5.00 USD"),
+        (("runpod=5",), "", "runpod, 5.00 USD"),  # who says so rents there
+        (("vast=0.1", "runpod=5"), "RUNPOD_POD_ID", "runpod, 5.00 USD"),
+        (("vast=0.1", "runpod=5"), "", "vast, 0.10 USD"),
+        (("h200=3",), "RUNPOD_POD_ID", "runpod-secure, "),  # another kind than is here
+        (("a100-80gb=4",), "RUNPOD_POD_ID", "yours, 4.00 USD"),
+    ],
+)
+def test_a_price_that_is_given_for_a_provider_is_not_passed_over_for_a_lower_one(
+    given: tuple[str, ...], here: str, price: str
+) -> None:
+    rent = budgets.rent(A100, 1, given, {here: "abc"})
+    assert rent
+    assert not rent.assumed
+    assert str(rent).startswith(price)
+
+
+def test_a_price_for_another_kind_of_gpu_leaves_this_one_assumed() -> None:
+    rent = budgets.rent(A100, 1, ("h200=3",), {})
+    assert rent
+    assert rent.assumed
+
+
 def test_whole_instances_are_paid_for() -> None:
     eight = Price("lambda", A100, 8, "on-demand", 2.79, date(2026, 11, 9))
     assert Rent(eight, 2).usd_an_hour == pytest.approx(8 * 2.79)
@@ -138,3 +164,11 @@ def test_money_that_rests_on_a_guess_is_told(known: Recipe) -> None:
     assert told.hint.startswith("--price 2 ")
     assert [*budgets.check(known, Budget(usd=20), MINE, None, 0.0)] == []
     assert [*budgets.check(known, Budget(), guessed, None, 0.0)] == []
+
+
+def test_the_peak_that_is_kept_is_one_that_torch_measures(found: Forecast) -> None:
+    """Beside it CUDA's context stands in the card, which no run's records count."""
+    kept = budgets.facts(found, MINE)
+    assert kept["peak_gib"] == round(found.memory.allocated / 2**30, 2)
+    assert kept["usd_an_hour"] == 16.0
+    assert budgets.facts(None, None) == {}

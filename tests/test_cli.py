@@ -677,6 +677,17 @@ def test_a_link_out_of_the_folder_is_not_followed(axr: Axr, tmp_path: Path) -> N
     assert "optimzer" in named.stdout
 
 
+@pytest.mark.parametrize("words", [("train",), ("train", "--resume"), ("validate",)])
+@pytest.mark.parametrize("name", ["a" * 300, "runs/" + "a" * 300])
+def test_a_name_that_no_file_can_have_is_not_found(
+    axr: Axr, words: tuple[str, ...], name: str
+) -> None:
+    done = axr(*words, name)
+    assert done.returncode == 2
+    kind = "file" if "/" in name else "recipe"
+    assert done.stderr.startswith(f'error: no {kind} "')
+
+
 def test_a_file_is_checked_once(axr: Axr, tmp_path: Path) -> None:
     for name in ("my.yaml", "other.yaml"):
         (tmp_path / name).write_text(RECIPE + "qqq: 1\n")

@@ -194,6 +194,8 @@ def test_a_repository_that_has_moved_gives_the_rows_another_place(place: Path) -
         second = shared(place, *overrides, **online)
         assert second.place not in (None, first.place)
     assert shared(place, *overrides, **online).place is None  # nobody answers any more
+    for nowhere in ("huggingface.co", "http://[", "http://h:99999", "file:///etc"):
+        assert shared(place, *overrides, **online | {"HF_ENDPOINT": nowhere}).place is None
 
 
 def made(folder: Path) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,22 @@ def test_after_a_resumption_only_what_came_since_counts() -> None:
     assert found.seconds_a_step == pytest.approx(5.0)
 
 
+def test_a_break_is_not_measured_though_no_step_was_trained_again(tmp_path: Path) -> None:
+    """A stop saves its last step: the start after it goes on with the next one."""
+    past(tmp_path, "my-20260101-120000-abcd", 2, state="stopped")
+    folder = RunFolder(tmp_path / "my-20260101-120000-abcd")
+    began = "2056-01-01T12:00:00+00:00"
+    runs.update_status(
+        folder, starts=[{"started": "2026-01-01T12:00:00+00:00"}, {"started": began}]
+    )
+    assert history.last(tmp_path, "my") == []  # nothing to measure yet
+    began_at = datetime.fromisoformat(began).timestamp()
+    with folder.metrics.open("a") as more:
+        more.writelines(f"\n{json.dumps(record(n, began_at + 5 * n))}" for n in range(20, 30))
+    (found,) = history.last(tmp_path, "my")
+    assert found.progress.seconds_a_step == pytest.approx(5.0)
+
+
 def test_records_of_other_kinds_are_passed_over() -> None:
     records = [
         *(record(step, 2.0 * step, peak_allocated_gib=10 + step / 10) for step in range(1, 12)),
@@ -67,7 +85,8 @@ def past(root: Path, name: str, seconds: float, resolved: str = "{}", **status: 
         runs.create(folder, Start("", {}, "", {}, machine="8 x NVIDIA A100"))
     folder.resolved.write_text(resolved)
     runs.update_status(folder, **status)
-    lines = (json.dumps(record(step, seconds * step)) for step in range(1, 20))
+    now = time.time()
+    lines = (json.dumps(record(step, now + seconds * step)) for step in range(1, 20))
     folder.metrics.write_text("\n".join(lines))
 
 

@@ -5,6 +5,7 @@ it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -192,11 +193,12 @@ def test_a_run_is_the_sum_of_its_starts(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     create(folder)
     runs.write_json(folder.plan, {"usd_an_hour": 12.0})
+    rate = "tokens/train_per_sec_per_gpu"
     lines = [
-        {"step": 1, "loss": 3.0, "peak_allocated_gib": 50.5},
-        {"step": 6, "loss": 2.0, "peak_allocated_gib": 60.25},
-        {"step": 4, "loss": 2.5, "peak_allocated_gib": 40.0, "tokens/train_per_sec_per_gpu": 100},
-        {"step": 8, "loss": None, "nonfinite": ["loss"], "tokens/train_per_sec_per_gpu": 300},
+        {"step": 1, "time": 1.0, "loss": 3.0, "peak_allocated_gib": 50.5, rate: 900},
+        {"step": 4, "time": 2.0, "loss": 2.0, "peak_allocated_gib": 60.25, rate: 900},
+        {"step": 5, "time": 4e9, "loss": 2.5, "peak_allocated_gib": 40.0, rate: 100},
+        {"step": 8, "time": 4e9, "loss": None, "nonfinite": ["loss"], rate: 300},
         {"step": 8, "eval_loss": 1.5},
         {"step": 8, "train_runtime": 9.0},
     ]
@@ -241,16 +243,30 @@ def test_a_start_that_was_killed_ended_at_its_last_sign(tmp_path: Path) -> None:
     assert outcome.ended(folder, "done", 0, 2.0)["minutes"] == 12.0
 
 
-@pytest.mark.parametrize("broken", [{}, {"starts": 5}, {"starts": [7]}, {"starts": [{}]}])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        {"starts": 5},
+        {"starts": [7]},
+        {"starts": [{}]},
+        {"starts": [{"started": 5, "minutes": 10**400}, {"minutes": math.inf}]},
+    ],
+)
 def test_a_status_of_any_form_keeps_no_run_from_ending(
     tmp_path: Path, broken: dict[str, Any]
 ) -> None:
     folder = RunFolder(tmp_path)
     runs.write_json(folder.status, broken)
-    runs.write_json(folder.plan, {"usd_an_hour": "cheap"})
-    folder.metrics.write_text('[1]\n{"step": null}\n{"step": "x", "loss": {}}\n')
-    found = outcome.ended(folder, "done", 0, 1.0)
-    assert found["minutes"] == 1.0
+    folder.metrics.write_text(
+        '[1]\n{"step": null}\n{"step": "x", "loss": {}}\n'
+        + "[" * 100_000  # deeper than Python reads
+        + f'\n{{"step": {"9" * 5000}}}\n{{"loss": {"9" * 400}, "time": "x"}}\n'
+    )
+    for price in ("cheap", 10**400, math.nan):
+        runs.write_json(folder.plan, {"usd_an_hour": price})
+        found = outcome.ended(folder, "done", 0, 1.0)
+        assert (found["minutes"], found.get("usd"), found.get("loss")) == (1.0, None, None)
     assert starts.begun(broken, runs.now(), None, None)[-1]["from_step"] == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def make(folder: RunFolder, **changes: Any) -> None:
 def test_every_path_lies_in_the_folder_and_no_two_are_one() -> None:
     folder = RunFolder(Path("/w/runs/x"))
     places = [getattr(folder, name) for name in PATHS if name != "own"]
-    assert len(places) == len(set(places)) == 22
+    assert len(places) == len(set(places)) == 23
     assert {place.parent for place in places} == {folder.root}
     assert [field.name for field in fields(folder)] == ["root", "node"]
 
@@ -197,6 +198,29 @@ def test_no_two_launches_write_one_folder(tmp_path: Path) -> None:
         pass
 
 
+LOOKER = """
+import fcntl, sys, time
+with open(sys.argv[1], "rb") as stream:
+    fcntl.flock(stream, fcntl.LOCK_SH)
+    print("looks", flush=True)
+    sys.stdin.read(1)
+    time.sleep(0.1)
+"""
+
+
+def test_who_looks_whether_a_run_goes_on_keeps_none_from_starting(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    make(folder)
+    command = [sys.executable, "-c", LOOKER, str(folder.lock)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as looker:
+        assert looker.stdout is not None
+        assert looker.stdin is not None
+        assert looker.stdout.readline() == b"looks\n"
+        looker.stdin.close()
+        with runs.held(folder):
+            pass
+
+
 def test_a_folder_that_cannot_be_made_stops_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for root in (tmp_path / "file" / "run", Path("/proc/none/run")):
@@ -230,6 +254,22 @@ def test_status_changes_field_by_field(tmp_path: Path) -> None:
     runs.update_status(folder, state="running", pid=7)
     runs.update_status(folder, state="done", exit_code=0)
     assert json.loads(folder.status.read_text()) == {"state": "done", "pid": 7, "exit_code": 0}
+
+
+def test_names_that_are_no_utf8_are_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    folder = RunFolder(tmp_path / name)
+    make(folder, command=f"cd {name}\n", data={f"{name}.jsonl": "1"}, overrides=[name])
+    assert folder.command.read_bytes() == b"cd caf\xe9\n"
+    assert runs.read_mapping(folder.data) == {f"{name}.jsonl": "1"}
+    assert runs.read_mapping(folder.status)["overrides"] == [name]
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "status.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        runs.update_status(RunFolder(tmp_path), state="done")
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
 
 
 def test_who_reads_the_status_never_sees_half_of_it(tmp_path: Path) -> None:

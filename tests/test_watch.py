@@ -406,7 +406,7 @@ def test_the_panel_shows_all_of_it() -> None:
         "loss      0.5324  ██▇▇▇▆▆▅▅▅▄▄▄▃▃▂▂▂▁▁",
         "margin    0.41    ▁▁▂▂▂▃▃▄▄▄▅▅▅▆▆▇▇▇██  accuracy 72%",
         "speed     1.9 s a step, 8,123 tokens/s",
-        "memory    61.2 GiB at the peak, 54.0 planned, 79.2 there",
+        "memory    61.2 GiB allocated at the peak, 54.0 planned, 79.2 there",
         "GPU       97% 91%  61.0 60.0 GiB",
         f"cost      1.02 USD, 5.30 at the end  ({PRICE})",
         r"log       \u001b[2J[2026-11-23 05:19:41,498] [INFO] [axolotl.train] Starting trainer...",

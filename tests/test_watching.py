@@ -260,6 +260,28 @@ def test_raw_is_all_that_the_training_prints(place: Path) -> None:
     assert done.stdout == b"a line of the training, \x1b[31min red\nthe end\n"
 
 
+def test_raw_measures_a_run_that_goes_on_from_its_new_steps(place: Path) -> None:
+    before = ({"step": n, "time": time.time() - 9000 + n, "loss": 1.0} for n in range(1, 13))
+    metrics = place / "run" / "metrics.jsonl"
+    metrics.write_text("".join(f"{json.dumps(one)}\n" for one in before))
+    body = "[record(n, max_steps=50) for n in range(13, 15)]; wait_for('go')"
+    (place / "trainer.py").write_text(TRAINER.replace("range(1, 13)", "()") + body)
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, "run", "trainer.py"],
+        cwd=place,
+        env=environment(RAW="1"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    with process.stderr as said:
+        measured = next(line for line in said if line.startswith("measured"))
+        (place / "go").touch()
+    assert measured.startswith("measured at step 14: ")
+    assert process.wait(timeout=60) == 0
+
+
 def test_nobody_has_to_read_the_lines(place: Path) -> None:
     command = driver(place, "wait_for('go')")
     process = subprocess.Popen(
@@ -391,10 +413,15 @@ def test_what_is_no_run_is_said(axr: Axr, tmp_path: Path) -> None:
     made(tmp_path / "runs", "a-20260101-120000-aaaa", 60, state="done")
     (tmp_path / "other").mkdir()
     assert axr("runs", "tail", "--log").stdout == "the last line\n"
+    with (tmp_path / "runs" / "a-20260101-120000-aaaa" / "train.log").open("a") as log:
+        log.write("Killed")  # and nobody ended the line
+    assert axr("runs", "tail", "--log").stdout == "the last line\nKilled\n"
     done = axr("runs", "tail", "zzz")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == 'error: no run in runs has "zzz" in its name\n  help: axr runs\n'
     assert '"other" is not the folder of a run' in axr("runs", "tail", "other").stderr
+    long = axr("runs", "tail", "a" * 300)
+    assert (long.returncode, long.stderr.count("\n")) == (2, 2)  # no file can have this name
 
 
 def axr_tail(*words: str) -> list[str]:

@@ -84,7 +84,7 @@ def repeated(
             if tries.wait is None:
                 return ended
             begun = resuming.again(ended.folder)
-            with received_signals() as received:
+            with runs.held(ended.folder), received_signals() as received:
                 _note_restart(ended, begun.step)
                 _wait(tries.wait, received)
             if received.signals:

@@ -136,7 +136,7 @@ def _speed(seen: Seen) -> str:
 
 def _memory(seen: Seen) -> list[Part]:
     planned, card = seen.plan.peak_gib, seen.plan.card_gib
-    words = f"{seen.peak_gib:.1f} GiB at the peak"
+    words = f"{seen.peak_gib:.1f} GiB allocated at the peak"
     words += f", {planned:.1f} planned" if planned is not None else ""
     words += f", {card:.1f} there" if card is not None else ""
     over = planned is not None and (seen.peak_gib or 0) > planned

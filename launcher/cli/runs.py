@@ -14,6 +14,7 @@ import click
 
 from launcher.cli.console import next_commands, plain, show, typed
 from launcher.diagnostics import LauncherError
+from launcher.files import is_folder
 from launcher.node import VOLUME, writable
 from launcher.progress import duration
 from launcher.runs.folder import RunFolder, runs_root
@@ -100,7 +101,7 @@ def _named(run: str | None, given: Path | None) -> Path:
     fitting = [name for name in names if run is None or run in name]
     if fitting:
         return root / fitting[0]
-    if run and Path(run).is_dir():
+    if run and is_folder(run):
         raise LauncherError(f'"{run}" is not the folder of a run', "axr runs", exit_code=2)
     if run and names:
         raise LauncherError(f'no run in {root} has "{run}" in its name', "axr runs", exit_code=2)

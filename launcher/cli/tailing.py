@@ -17,8 +17,11 @@ EVERY = 0.5  # seconds between two looks
 
 def panel(folder: RunFolder) -> None:
     """Show how a run goes, until it has ended."""
+    before = False
     with watch(Follower(folder)) as shown:
-        while shown.look().state in LIVE or is_held(folder):  # it may be started again
+        # between two starts of --auto-resume nobody holds it for a moment: it is looked at twice
+        while (live := shown.look().state in LIVE or is_held(folder)) or before:
+            before = live
             time.sleep(EVERY)
     if shown.look().state in ("failed", "lost"):
         for line in last_words(last_lines(folder)):
@@ -28,13 +31,12 @@ def panel(folder: RunFolder) -> None:
 
 def log(folder: RunFolder) -> None:
     """Show the end of a run's log and what comes, until the run has ended."""
-    new = Tail(folder.log, first=END)
+    new, before = Tail(folder.log, first=END), False
     lines = new.lines()[-LAST:]
-    while True:
-        live = is_held(folder)
+    while (live := is_held(folder)) or before or lines:
         for line in lines:
             show(line)
-        if not live and not lines:
-            return
-        time.sleep(EVERY if live else 0)
-        lines = new.lines()
+        time.sleep(EVERY if live or before else 0)
+        lines, before = new.lines(), live
+    if last := new.unfinished():
+        show(last)

@@ -52,7 +52,8 @@ from launcher.cli.start import run_recipe
     "--price",
     multiple=True,
     metavar="USD|PROVIDER=USD|FILE",
-    help="What a GPU and hour costs here (default: as `axr plan` has it).",
+    help="What a GPU and hour costs here (default: on RunPod and Vast.ai their price, elsewhere "
+    "the lowest that is known).",
 )
 @click.option(
     "--on-finish",

@@ -14,6 +14,7 @@ from launcher import recipe as recipes
 from launcher import source
 from launcher.cli.console import next_commands, say, show, show_diff, show_problems, typed
 from launcher.diagnostics import FORMATS, Diagnostic, LauncherError, has_errors, in_order, summary
+from launcher.files import is_folder
 from launcher.mend import is_due, mend
 from launcher.recipe import Recipe
 from launcher.redact import redact
@@ -111,7 +112,7 @@ def _check(options: Options, paths: tuple[str, ...]) -> None:
 
 def _files(path: str) -> list[Path]:
     """Return the recipes that one argument names: a file, a shipped name, or all below a folder."""
-    if not Path(path).is_dir():
+    if not is_folder(path):
         return [recipes.find(path)]
     found, others, away = recipes.below(Path(path))
     if others:
@@ -184,6 +185,6 @@ def _conclude(
             say(f"{count} of them can be mended", dim=True)
             next_commands(f"axr validate {typed(*paths)} {flags}")
             break
-    if len(paths) == 1 and not Path(paths[0]).is_dir() and not problems:
+    if len(paths) == 1 and not is_folder(paths[0]) and not problems:
         next_commands(f"axr train {typed(paths[0])} --dry-run")
     return 1 if bad else 0

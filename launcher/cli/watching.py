@@ -42,6 +42,7 @@ class Watching(Plain):
         """Look at the records in a run's folder."""
         super().__init__(warn)
         self.folder, self.seen, self.done = folder, 0, False
+        self.began = time.time()
 
     def tick(self) -> None:
         """Look at the records when they have grown."""
@@ -50,7 +51,7 @@ class Watching(Plain):
         if size == self.seen:
             return
         self.seen = size
-        if found := progress.measured(runs.read_metrics(self.folder)):
+        if found := progress.measured(runs.read_metrics(self.folder), self.began):
             self.say(progress.sentence(found))
             self.done = True
 

@@ -34,13 +34,13 @@ def _commit(one: Repository, environ: Mapping[str, str]) -> str:
     if hub_cache.is_commit(one.revision) or offline(environ):
         return hub_cache.commit(f"{one.kind}s", one.name, environ, revision=one.revision)
     place = f"api/{one.kind}s/{quote(one.name)}/revision/{quote(one.revision, safe='')}"
-    request = Request(f"{hub(environ)}/{place}?expand%5B%5D=sha")
-    if token := _token(environ):
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
+        request = Request(f"{hub(environ)}/{place}?expand%5B%5D=sha")
+        if token := _token(environ):
+            request.add_unredirected_header("Authorization", f"Bearer {token}")
         with build_opener(_NoRedirects).open(request, timeout=TIMEOUT) as answer:
             found = json.loads(answer.read(LARGEST))
-    except (OSError, ValueError, HTTPException):  # no network, no access, no Hub
+    except (OSError, ValueError, HTTPException):  # no network, no access, no Hub, no address of one
         return ""
     commit = found.get("sha") if isinstance(found, dict) else None
     return commit if isinstance(commit, str) and hub_cache.is_commit(commit) else ""

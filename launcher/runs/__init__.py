@@ -7,12 +7,13 @@ import errno
 import json
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -45,6 +46,7 @@ _KEPT = re.compile(
 )
 
 LARGEST = 16 * 2**20  # bytes of a JSON file; a status has some kilobytes
+LOOKS = 25  # at a lock that is held, half a second in all
 LOG_END = 256 * 2**10  # bytes: the last words of eight ranks, and more
 
 
@@ -123,13 +125,11 @@ def held(folder: RunFolder) -> Iterator[None]:
     """Make a run folder, or take it again, so that no two launches write it; the kernel lets it go
     with the process, however that ends. Raises ``LauncherError`` where another holds it.
     """
-    import fcntl
-
     with contextlib.ExitStack() as stack:
         try:
             folder.own.mkdir(parents=True, exist_ok=True)
             stream = stack.enter_context(folder.lock.open("a", encoding="ascii"))
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(stream)
         except BlockingIOError:
             process = read_mapping(folder.status).get("pid")
             fact = f"another axr train writes {folder.root}: process {process}"
@@ -139,6 +139,19 @@ def held(folder: RunFolder) -> Iterator[None]:
             if problem.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 raise _unwritable(folder, problem) from problem
         yield
+
+
+def _lock(stream: IO[str]) -> None:
+    """Take a lock; who looks whether it is held (`is_held`, twice a second) has it for a moment,
+    which must not end a start. Raises ``BlockingIOError`` where another keeps it.
+    """
+    import fcntl
+
+    for _ in range(LOOKS):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.02)
+    return fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_held(folder: RunFolder) -> bool:
@@ -180,16 +193,23 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write(path: Path, text: str) -> None:
-    """Write atomically: a reader sees the old text or the new one, never a half."""
+def write(path: Path, text: str, errors: str = "surrogateescape") -> None:
+    """Write atomically: a reader sees the old text or the new one, never a half. ``errors``: of the
+    encoding; a file may have a name that is no UTF-8, and is named so again.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8", errors=errors)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a mapping as JSON, atomically."""
-    write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write a mapping as JSON, atomically; what is no UTF-8 in it as JSON's own escape."""
+    write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", "backslashreplace")
 
 
 def _write_or_forget(path: Path, value: Mapping[str, Any]) -> None:
@@ -249,6 +269,6 @@ def read_metrics(folder: RunFolder) -> list[dict[str, Any]]:
         return []
     records = []
     for line in folder.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
+        with contextlib.suppress(ValueError, RecursionError):
             records.append(json.loads(line))
     return [record for record in records if isinstance(record, dict)]

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from launcher.runs.values import moment, number
+
 LOST = "lost"  # the launcher was gone before it could write an end: kill -9, a machine taken away
 
 Start = dict[str, Any]
@@ -39,14 +41,18 @@ def ended(status: Mapping[str, Any], **end: Any) -> list[Start]:
 
 def minutes(starts: list[Start]) -> float:
     """Return the minutes of all starts that ended."""
-    known = [one.get("minutes") for one in starts]
-    return round(sum(each for each in known if isinstance(each, int | float)), 2)
+    return round(sum(number(one.get("minutes")) or 0.0 for one in starts), 2)
+
+
+def last_began(status: Mapping[str, Any]) -> float:
+    """Return when the last start began, in Unix seconds; 0 where that is not known."""
+    known = listed(status)
+    return moment(known[-1].get("started") if known else status.get("started")) or 0.0
 
 
 def _lost(start: Start, last_sign: float | None) -> Start:
-    try:
-        began = datetime.fromisoformat(start["started"]).timestamp()
-    except (KeyError, TypeError, ValueError):
+    began = moment(start.get("started"))
+    if began is None:
         return {"state": LOST}
     last = max(began, last_sign or began)
     when = datetime.fromtimestamp(last, timezone.utc).isoformat(timespec="seconds")

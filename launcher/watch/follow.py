@@ -6,16 +6,17 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from launcher import runs
 from launcher.runs import starts
 from launcher.runs.folder import RunFolder
+from launcher.runs.starts import LOST
+from launcher.runs.values import moment, number
 from launcher.watch import bars, records
 from launcher.watch.records import Evaluation, Record
-from launcher.watch.seen import LIVE, LOST, Seen, number, plan
+from launcher.watch.seen import LIVE, Seen, plan
 
 MOST = 16 * 2**20  # bytes that are read of a file at once: of more only the end is
 END = 2**16  # bytes of a log that are read at first
@@ -53,6 +54,10 @@ class Tail:
         self.offset += len(new)
         *whole, self.rest = re.split(rb"[\r\n]", (self.rest + new)[-MOST:])
         return [line.decode("utf-8", errors="replace") for line in whole if line.strip()]
+
+    def unfinished(self) -> str:
+        """Return the last line where it has no end: nobody may ever write one."""
+        return self.rest.decode("utf-8", errors="replace")
 
 
 class Follower:
@@ -187,14 +192,6 @@ def _batches(progress: Mapping[str, Any]) -> tuple[int, int | None] | None:
 def _whole(value: Any) -> int | None:
     found = number(value)
     return None if found is None else int(found)
-
-
-def moment(text: Any) -> float | None:
-    """Return the Unix seconds of a time as status.json has it."""
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
 
 
 def changed(path: Path) -> float | None:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.files import is_file
 from launcher.runs.folder import RunFolder
+from launcher.runs.values import moment, number
 from launcher.watch import records
-from launcher.watch.follow import Tail, changed, earlier, elapsed, moment, read_json, state_of
+from launcher.watch.follow import Tail, changed, earlier, elapsed, read_json, state_of
 from launcher.watch.records import Record
-from launcher.watch.seen import LIVE, number, plan
+from launcher.watch.seen import LIVE, plan
 
 ENOUGH = 8192  # bytes of the records: the last few
 
@@ -52,7 +54,7 @@ def _in(root: Path) -> Iterator[Path]:
 def is_run(folder: Path) -> bool:
     """Whether a folder is that of a run, as far as it shows."""
     own = RunFolder(folder)
-    return own.status.is_file() or own.lock.is_file()
+    return is_file(own.status) or is_file(own.lock)
 
 
 def _glance(folder: RunFolder, now: float) -> Glance:

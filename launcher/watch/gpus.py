@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.node import child, has_driver
-from launcher.watch.seen import number
+from launcher.runs.values import number
 
 MODULE = "launcher.node.use"
 

@@ -11,7 +11,7 @@ from statistics import fmean, median
 from typing import Any
 
 from launcher.progress import TOKENS, WARM
-from launcher.watch.seen import LARGEST, number
+from launcher.runs.values import LARGEST, number
 
 WINDOW = 20  # records that say how fast it is now
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from launcher.runs.values import number
 from launcher.watch.bars import Bar
 
 LIVE = ("starting", "running", "saving")  # states of a run that has not ended
-LARGEST = 1e15  # of a number that a file may hold; a number of Python's may have any length
-LOST = "lost"  # the state of one whose launcher is gone, and could not say so
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,6 @@ def plan(data: Mapping[str, Any]) -> Plan:
         usd_an_hour=number(data.get("usd_an_hour")),
         price=price if isinstance(price, str) else "",
     )
-
-
-def number(value: Any) -> float | None:
-    """Return a number that is not negative and below `LARGEST`, none for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if 0 <= value < LARGEST else None
 
 
 @dataclass(frozen=True)
