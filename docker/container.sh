@@ -70,7 +70,8 @@ common() {
         if [ -d /workspace ] && [ -w /workspace ]; then workspace=/workspace; else workspace="$PWD/workspace"; fi
     fi
     mkdir -p "$workspace" || fail "cannot make the folder $workspace" "WORKSPACE=/a/folder/on/a/large/disk"
-    printf '%s\n' --rm --ipc=host -v "$(cd "$workspace" && pwd):/workspace" -v "$home/recipes:/opt/axr/recipes:ro"
+    # A checkpoint takes up to two minutes; docker stop would wait ten seconds.
+    printf '%s\n' --rm --ipc=host --stop-timeout 180 -v "$(cd "$workspace" && pwd):/workspace" -v "$home/recipes:/opt/axr/recipes:ro"
     # Relative paths in a recipe start here. What holds secrets stays outside.
     printf '%s\n' -v "$PWD:/here:ro" -w /here
     [ ! -e "$PWD/.env" ] || printf '%s\n' -v /dev/null:/here/.env:ro
@@ -86,18 +87,10 @@ common() {
     printf '%s\n' ${DOCKER_LIMITS---ulimit memlock=-1 --ulimit stack=67108864} ${DOCKER_ARGS:-}
 }
 
-# The names of the secrets that a recipe needs, told by axr itself. The recipe is untrusted: no network, no secret.
+# The names of the secrets that a training needs. The recipe is untrusted: no network, no secret.
 named() {
-    "$1" run --rm --network none -v "$home/recipes:/opt/axr/recipes:ro" -v "$PWD:/here:ro" -w /here --entrypoint python "$image" -c '
-import re, sys
-from launcher import recipe
-from launcher.diagnostics import LauncherError
-try:
-    names = recipe.load(recipe.find(sys.argv[1])).block.get("needs", {}).get("secrets", [])
-except (AttributeError, LauncherError):
-    names = []  # axr train says what is wrong
-print(*(name for name in names if isinstance(name, str) and re.fullmatch("[A-Z][A-Z0-9_]*", name)))
-' "$2" || fail "no image $image" "make image"
+    "$cli" run --rm --network none -v "$home/recipes:/opt/axr/recipes:ro" -v "$PWD:/here:ro" -w /here --entrypoint python \
+        "$image" /opt/axr/docker/needed_secrets.py "$@" || fail "no image $image" "make image"
 }
 
 # Put a secret into this environment, from .env where it is not exported: it is passed on by its name, never on a command line.
@@ -113,7 +106,7 @@ secret() {
 container() { # the rest of the words: the command
     cli="$(engine)"
     names="${SECRETS:-}"
-    [ "$1" != train ] || names="$names $(named "$cli" "$2")"
+    [ "$1" != train ] || names="$names $(named "$@")"
     words="$(common "$cli")"
     case "$1" in
         train) shift && set -- "$image" axr train "$@" ;;

@@ -1,4 +1,4 @@
-"""The look-up of known vulnerabilities: exceptions are held to their date, silence is no all-clear."""
+"""The look-up of known vulnerabilities: an exception has a date, silence is no all-clear."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def test_an_exception_holds_until_its_date_and_no_longer(audit: Any) -> None:
 
 def test_an_exception_that_is_not_needed_goes(audit: Any) -> None:
     found = [*audit.problems([], excepted(TODAY), TODAY)]
-    assert found == ["the exception CVE-1 of rich is not needed any more: delete it from audit.toml"]
+    assert found == [
+        "the exception CVE-1 of rich is not needed any more: delete it from audit.toml"
+    ]
 
 
 def test_all_that_users_get_is_looked_up_in_every_version(audit: Any) -> None:

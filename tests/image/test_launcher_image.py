@@ -222,16 +222,31 @@ def logged(tmp_path: Path) -> Path:
     return program.parent
 
 
-def test_train_passes_the_secrets_that_the_recipe_names_and_no_value(
-    engine: Engine, launcher_image: str, logged: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("llama31-sft-lora", [], {"HF_TOKEN"}),
+        ("qwen25-dpo", [], set()),
+        ("qwen25-dpo", ["hub_model_id=me/mine", "wandb_project=x"], {"HF_TOKEN", "WANDB_API_KEY"}),
+    ],
+)
+def test_train_passes_the_secrets_that_the_run_needs_and_no_value(
+    engine: Engine,
+    launcher_image: str,
+    logged: Path,
+    tmp_path: Path,
+    case: tuple[str, list[str], set[str]],
 ) -> None:
+    name, words, secrets = case
     here = tmp_path / "my experiments"
     here.mkdir()
-    (here / ".env").write_text(f'HF_TOKEN="{TOKEN}"\nWANDB_API_KEY=of-no-concern\n')
-    recipe = (ROOT / "recipes/llama31-sft-lora.yaml").read_text(encoding="utf-8")
+    (here / ".env").write_text(
+        f'HF_TOKEN="{TOKEN}"\nWANDB_API_KEY=of-no-concern\nCOMET_API_KEY=x\n'
+    )
+    recipe = (ROOT / f"recipes/{name}.yaml").read_text(encoding="utf-8")
     (here / "my.yaml").write_text(recipe)
     done = subprocess.run(
-        [ROOT / "docker/container.sh", "train", "my.yaml", "--dry-run"],
+        [ROOT / "docker/container.sh", "train", "my.yaml", *words, "--dry-run"],
         cwd=here,
         env={
             **engine.environ,
@@ -248,10 +263,9 @@ def test_train_passes_the_secrets_that_the_recipe_names_and_no_value(
     assert done.returncode == 0, done.stderr
     assert "no GPU" in done.stderr
     assert "/workspace/runs/my-" in done.stdout
-    words = (tmp_path / "words").read_text()
-    assert "-e HF_TOKEN " in words
-    assert "WANDB" not in words
-    assert TOKEN not in words + done.stdout + done.stderr
+    called = (tmp_path / "words").read_text()
+    assert set(re.findall(r"-e ([A-Z_]+) ", called)) == secrets
+    assert TOKEN not in called + done.stdout + done.stderr
 
 
 def test_train_says_what_is_wrong(engine: Engine, launcher_image: str, tmp_path: Path) -> None:
