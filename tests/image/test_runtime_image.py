@@ -86,7 +86,8 @@ def test_docker_stop_saves_a_checkpoint(
 ) -> None:
     """What a provider does before it takes a machine back, and `docker stop`."""
     name = f"axr-test-stop-{os.getpid()}"
-    words = train(runtime_image, model, volume)
+    small = ("micro_batch_size=1", "x-recipe.global_batch_size=1")
+    words = train(runtime_image, model, volume, *small)
     words[3:3] = ["--name", name]
     with subprocess.Popen(
         words, env=engine.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
