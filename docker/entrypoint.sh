@@ -43,7 +43,7 @@ check_gpu() {
     fi
     shm="$(free /dev/shm)"
     if [ "${shm:-0}" -lt $((gpus * gib)) ]; then
-        say "/dev/shm has $((${shm:-0} / 1024)) MiB; $gpus GPU$([ "$gpus" -eq 1 ] || echo s) want $gpus GiB for NCCL and data loader workers" \
+        say "/dev/shm has $((${shm:-0} / 1024)) MiB; NCCL and data loader workers of $gpus GPU$([ "$gpus" -eq 1 ] || echo s) take $gpus GiB" \
             "docker run --ipc=host ..., or --shm-size=$((gpus * 2))g"
     fi
 }

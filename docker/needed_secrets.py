@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from launcher import recipe, trackers
 from launcher.diagnostics import LauncherError
 from launcher.recipe import Recipe
+from launcher.redact import is_secret_name
 
 KEYS = {trackers.WANDB: "WANDB_API_KEY", trackers.COMET: "COMET_API_KEY"}
 
@@ -41,4 +42,5 @@ def needed(found: Recipe) -> Iterator[str]:
 
 if __name__ == "__main__":
     names = {name for found in recipes(sys.argv[1:]) for name in needed(found)}
-    print(*sorted(n for n in names if isinstance(n, str) and re.fullmatch("[A-Z][A-Z0-9_]*", n)))
+    variables = {n for n in names if isinstance(n, str) and re.fullmatch("[A-Z][A-Z0-9_]*", n)}
+    print(*sorted(filter(is_secret_name, variables)))  # nobody's PATH

@@ -115,7 +115,7 @@ def test_what_is_missing_is_said_in_a_line_each(
     gpus = with_driver(tmp_path, "535.104.05", gpus=2)
     words = (*gpus, "--shm-size=64m", "-v", f"{volume}:/workspace", launcher_image, "true")
     said = engine.run(*words).stderr
-    assert "/dev/shm has 64 MiB; 2 GPUs want 2 GiB" in said
+    assert "/dev/shm has 64 MiB; NCCL and data loader workers of 2 GPUs take 2 GiB" in said
     assert said.count("container:") == 1
     words = (*gpus, "--shm-size=4g", "-v", f"{volume}:/workspace", launcher_image, "true")
     assert engine.run(*words).stderr == ""
@@ -244,7 +244,7 @@ def test_train_passes_the_secrets_that_the_run_needs_and_no_value(
         f'HF_TOKEN="{TOKEN}"\nWANDB_API_KEY=of-no-concern\nCOMET_API_KEY=x\n'
     )
     recipe = (ROOT / f"recipes/{name}.yaml").read_text(encoding="utf-8")
-    (here / "my.yaml").write_text(recipe)
+    (here / "my.yaml").write_text(recipe.replace("[HF_TOKEN]", "[HF_TOKEN, PATH]"))
     done = subprocess.run(
         [ROOT / "docker/container.sh", "train", "my.yaml", *words, "--dry-run"],
         cwd=here,
