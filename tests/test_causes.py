@@ -197,3 +197,9 @@ def test_what_axolotl_only_remarks_is_no_cause() -> None:
     found = told([remark, "AssertionError: Torch not compiled with CUDA enabled"])
     assert found is not None
     assert found.cause.name == "no-cuda"
+
+
+def test_what_was_raised_counts_before_what_was_only_printed() -> None:
+    found = told(["tried again after CUDA out of memory", "ConnectionError: 503 Server Error"])
+    assert found is not None
+    assert found.cause.name == "hub-hiccup"

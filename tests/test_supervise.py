@@ -732,6 +732,26 @@ def test_where_nobody_may_look_the_ranks_tell_it_themselves(run: Run) -> None:
     assert run.alive == []
 
 
+def test_one_that_stands_still_again_is_told_again(run: Run) -> None:
+    body = 'tell(step=1); wait_for("go"); tell(step=2); time.sleep(15)'
+    process = run.start(PROGRESS + body, PATIENCE="1.5")
+    assert process.stderr is not None
+    assert b"(after step 1)" in process.stderr.readline()
+    (run.folder / "go").touch()
+    assert b"(after step 2)" in process.stderr.readline()
+    assert run.ends(signal.SIGTERM, within=10) == 143
+
+
+def test_where_an_earlier_start_stood_is_not_where_this_one_does(run: Run) -> None:
+    (run.root / "ranks").mkdir()
+    for name in ("progress.json", "ranks/stack-0"):
+        (run.root / name).write_text('{"step": 99}')
+    code, _, _ = run.run(
+        "sys.exit(any(map(os.path.exists, ['run/progress.json', 'run/ranks/stack-0'])))"
+    )
+    assert code == 0
+
+
 def test_what_moves_does_not_stand_still(run: Run) -> None:
     body = """
 for step in range(12):
