@@ -289,6 +289,7 @@ def test_a_run_that_nobody_holds_is_lost(tmp_path: Path) -> None:
 GARBAGE = [b"", b"{", b"null", b"[]", b"3", b'"x"', b"\xff\xfe", b"{}", b"[" * 9999, b"\x00" * 99]
 GARBAGE += [
     b'{"state": 3, "started": 3, "minutes": "x", "processes": [], "pid": {}}',
+    b'{"state": "a\\nb"}',
     b'{"state": "\\u001b[2Jx", "started": "0001-01-01", "minutes": 1e300, "ended": null}',
     b'{"phase": "\\n", "step": -1, "max_steps": 0, "done": -3, "of": 0, "time": "x"}',
     b'{"phase": 7, "step": 1e30, "max_steps": true, "time": 1e30, "began": []}',
