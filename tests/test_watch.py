@@ -268,6 +268,12 @@ def test_what_a_run_cost_in_the_end_counts_its_last_start_once(tmp_path: Path) -
     assert (listed.seconds, listed.usd, listed.age) == (2700, 3.0, 10800)
 
 
+def test_a_run_that_ended_forecasts_nothing() -> None:
+    run = Seen("r", state="running", seconds=3600, plan=Plan(hours=2.0, usd_an_hour=1.0))
+    assert (run.usd, run.usd_forecast) == (1.0, 2.0)
+    assert replace(run, state="failed").usd_forecast is None
+
+
 def test_a_bar_that_never_ended_is_not_that_of_a_run_that_has(tmp_path: Path) -> None:
     run = folder(tmp_path / "r", state="running")
     run.log.write_text("Loading weights:  50%|##  | 1/2 [00:08<00:08,  4.00s/it]\n")
