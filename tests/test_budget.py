@@ -149,6 +149,22 @@ def test_a_forecast_over_the_budget_is_told_with_the_step_and_the_flag(
     assert [*budgets.check(known, Budget(hours=enough), MINE, found, 0.0)] == []
 
 
+def test_a_step_that_is_done_is_not_called_the_end(known: Recipe, found: Forecast) -> None:
+    """What is left may cost more than is left of the budget, of which half is used."""
+    assert found.hours is not None
+    half = Budget(hours=found.hours.likely / 2)
+    [told] = budgets.check(known, half, MINE, found, 0.6)
+    assert "near step" not in told.message
+
+
+def test_a_budget_in_money_is_raised_in_money(known: Recipe, found: Forecast) -> None:
+    assert found.hours is not None
+    [told] = budgets.check(known, Budget(usd=found.hours.likely), MINE, found, 0.0)
+    assert told.hint.startswith("--max-cost ")
+    enough = Budget(usd=float(told.hint.split()[-1]))
+    assert [*budgets.check(known, enough, MINE, found, 0.0)] == []
+
+
 def test_one_that_may_be_over_says_may(known: Recipe, found: Forecast) -> None:
     assert found.hours is not None
     between = Budget(hours=(found.hours.likely + found.hours.high) / 2)

@@ -5,6 +5,7 @@ twice.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ from tiny import make_sft_rows
 
 from launcher import prepared
 from launcher import recipe as recipes
-from launcher.dataset.digest import digests
+from launcher.dataset.digest import MOST, digests
 from launcher.facts.derive import readers, transfers
 from launcher.prepared import Shared
 from launcher.prepared.shaping import FREE
@@ -98,9 +99,14 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _written(place: Path) -> Path:
+    file = place / "my.yaml"
+    file.write_text(RECIPE.format(folder=place))
+    return file
+
+
 def shared(place: Path, *overrides: str, foreign: bool = False, **environ: str) -> Shared:
-    (place / "my.yaml").write_text(RECIPE.format(folder=place))
-    found = recipes.load(place / "my.yaml", overrides)
+    found = recipes.load(_written(place), overrides)
     environ = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(place / "hub"), **environ}
     return prepared.shared(found.settings, digests(found), place / "runs", environ, foreign=foreign)
 
@@ -140,6 +146,10 @@ def test_what_may_shape_the_rows_gives_them_another_place(place: Path) -> None:
     (place / "chat.jinja").write_text("{{ messages[0] }}")
     seen.append(shared(place, template).place)
     (place / "model" / "tokenizer.json").write_text('{"a": 1}')
+    seen.append(shared(place).place)
+    more = place / "model" / "additional_chat_templates"
+    more.mkdir()
+    (more / "tools.jinja").write_text("{{ tools }}")
     seen.append(shared(place).place)
     make_sft_rows(place / "rows.jsonl", 5)
     seen.append(shared(place).place)
@@ -265,3 +275,44 @@ def test_rows_that_changed_meanwhile_are_not_kept_under_the_old_name(place: Path
     assert not prepared.keep(place / "one" / "prepared", where, rows, "one", {})
     (place / "one" / "prepared" / "0f3a" / "state.json").unlink()
     assert not kept(place)
+
+
+def test_a_tokenizer_that_changed_meanwhile_is_not_kept_under_the_old_name(place: Path) -> None:
+    where, rows = shared(place), digests(recipes.load(place / "my.yaml"))
+    folder = made(place / "one" / "prepared")
+    (place / "model" / "tokenizer.json").write_text('{"a": 1}')
+    assert not prepared.keep(folder, where, rows, "one", {})
+
+
+def test_a_repository_that_moved_meanwhile_is_not_kept_under_the_old_name(place: Path) -> None:
+    environ = {"HF_HUB_CACHE": str(place / "hub")}
+    ref = place / "hub" / "models--org--model" / "refs" / "main"
+    ref.parent.mkdir(parents=True)
+    ref.write_text("1" * 40)
+    where = shared(place, "base_model=org/model")
+    rows = digests(recipes.load(place / "my.yaml"))
+    assert where.place is not None
+    ref.write_text("2" * 40)
+    assert not prepared.keep(made(place / "one" / "prepared"), where, rows, "one", environ)
+    ref.write_text("1" * 40)
+    assert prepared.keep(place / "one" / "prepared", where, rows, "one", environ)
+
+
+def test_of_a_file_that_is_not_read_whole_the_time_counts(place: Path) -> None:
+    rows = place / "rows.jsonl"
+    settings = recipes.load(_written(place)).settings
+    ends = {str(rows): "0" * 64 + " of both ends, 3 bytes"}
+    seen = []
+    for when in (1, 2):
+        os.utime(rows, (when, when))
+        found = prepared.shared(settings, ends, place, {"HF_HUB_OFFLINE": "1"}, foreign=False)
+        seen.append(found.place)
+    assert None not in seen
+    assert seen[0] != seen[1]
+
+
+def test_of_a_folder_with_too_many_files_nothing_is_shared(place: Path) -> None:
+    settings = recipes.load(_written(place)).settings
+    many = {str(place / "rows.jsonl"): "0" * 64} | {f"{n}": "0" * 64 for n in range(MOST)}
+    found = prepared.shared(settings, many, place, {"HF_HUB_OFFLINE": "1"}, foreign=False)
+    assert (found.place, found.why) == (None, f"its data has {MOST} files or more")

@@ -243,6 +243,13 @@ def test_a_start_that_was_killed_ended_at_its_last_sign(tmp_path: Path) -> None:
     assert outcome.ended(folder, "done", 0, 2.0)["minutes"] == 12.0
 
 
+def test_a_start_that_was_killed_before_it_wrote_took_no_time_back(tmp_path: Path) -> None:
+    """What its log holds is of the start before."""
+    status = {"starts": [{"minutes": 9.0, "ended": "x"}, {"started": "2025-10-09T08:53:20+00:00"}]}
+    known = starts.begun(status, runs.now(), None, 1_760_000_000 - 3600)
+    assert starts.minutes(known) == 9.0
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -297,6 +304,9 @@ def test_other_rows_than_then_are_told(past: RunFolder) -> None:
     Path("rows.jsonl").write_text("{}\n{}\n")
     ((code, fact, _),) = differences(past)
     assert (code, fact) == ("L311", '"rows.jsonl" has changed since the run')
+    found = resume.recorded(str(past.root), ())
+    assert found is not None
+    assert repeat.check(past, found, os.environ, resumed=True) == []  # L302 tells of it
     Path("others.jsonl").write_text("{}\n")
     assert differences(past, "datasets.0.path=others.jsonl") == []
 

@@ -10,6 +10,7 @@ from test_cli import Stack
 
 from launcher import hardware, models, resume
 from launcher import recipe as recipes
+from launcher.cli import memory_panel
 from launcher.hardware import GIB
 from launcher.plan.fit import Saving
 from launcher.plan.forecast import Forecast, Hardware, forecast
@@ -159,6 +160,24 @@ def test_in_an_evaluation_its_batch_is_named(stack: Stack) -> None:
     assert "help     it ran out while evaluating, 4 rows at a time" in said
     (run,) = stack.runs.iterdir()
     assert f"next: axr train {run} eval_batch_size=1" in said
+
+
+def test_of_what_is_enough_that_comes_first_with_which_the_run_goes_on() -> None:
+    found = planned("llama31-dpo-lora")
+    savings = relief(found, None, None).savings
+    other = [one for one in savings if not all(map(resume.may_change, one.settings))]
+    mixed = [*other, *(one for one in savings if one not in other)]
+    assert 0 < len(other) < len(mixed)
+    best, goes_on = memory_panel._chosen(found.recipe, mixed, True)
+    assert (best, goes_on) == (mixed[len(other)], True)
+    assert memory_panel._chosen(found.recipe, mixed, False) == (mixed[0], False)
+
+
+def test_the_accumulation_that_a_global_batch_derives_is_not_typed() -> None:
+    found = planned("llama31-dpo-lora").recipe
+    settings = {"micro_batch_size": 1, "gradient_accumulation_steps": 16, "deepspeed": None}
+    assert found.block["global_batch_size"]
+    assert memory_panel._settings(found, settings) == {"micro_batch_size": 1}
 
 
 def test_what_a_run_may_go_on_with() -> None:

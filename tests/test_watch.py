@@ -9,6 +9,7 @@ import math
 import os
 import random
 import re
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,37 @@ def test_a_run_costs_what_all_its_starts_cost(tmp_path: Path) -> None:
     assert (listed.seconds, listed.usd) == (3600, 4.0)
 
 
+def test_what_a_run_cost_in_the_end_counts_its_last_start_once(tmp_path: Path) -> None:
+    ended = {"ended": "2026-09-21T14:28:20+00:00", "minutes": 45.0}  # NOW + 900
+    all_starts = [{"minutes": 30.0, "ended": "x"}, {"minutes": 15.0, "ended": "x"}]
+    run = folder(tmp_path / "r", created="2026-09-21T13:13:20+00:00", starts=all_starts, **ended)
+    run.plan.write_text('{"usd_an_hour": 4.0, "hours": {"likely": 1}}')
+    seen = Follower(run).read(NOW + 7200)
+    [listed] = glance.all_below(tmp_path, NOW + 7200)
+    assert (seen.usd, seen.usd_forecast) == (3.0, None)
+    assert (listed.seconds, listed.usd, listed.age) == (2700, 3.0, 10800)
+
+
+def test_a_run_that_ended_forecasts_nothing() -> None:
+    run = Seen("r", state="running", seconds=3600, plan=Plan(hours=2.0, usd_an_hour=1.0))
+    assert (run.usd, run.usd_forecast) == (1.0, 2.0)
+    assert replace(run, state="failed").usd_forecast is None
+
+
+def test_a_bar_that_never_ended_is_not_that_of_a_run_that_has(tmp_path: Path) -> None:
+    run = folder(tmp_path / "r", state="running")
+    run.log.write_text("Loading weights:  50%|##  | 1/2 [00:08<00:08,  4.00s/it]\n")
+    with runs.held(run):
+        assert Follower(run).read(NOW).bar
+    assert Follower(run).read(NOW).bar is None
+
+
+def test_a_clock_that_was_set_back_costs_nothing(tmp_path: Path) -> None:
+    run = folder(tmp_path / "r", state="running")
+    with runs.held(run):
+        assert Follower(run).read(NOW - 100).seconds == 0
+
+
 def test_a_lost_run_took_until_its_last_sign(tmp_path: Path) -> None:
     run = folder(tmp_path / "r", state="running", ended="2026-01-01T00:00:00+00:00", minutes=3)
     run.log.write_text("x\n")
@@ -289,6 +321,7 @@ def test_a_run_that_nobody_holds_is_lost(tmp_path: Path) -> None:
 GARBAGE = [b"", b"{", b"null", b"[]", b"3", b'"x"', b"\xff\xfe", b"{}", b"[" * 9999, b"\x00" * 99]
 GARBAGE += [
     b'{"state": 3, "started": 3, "minutes": "x", "processes": [], "pid": {}}',
+    b'{"state": "a\\nb"}',
     b'{"state": "\\u001b[2Jx", "started": "0001-01-01", "minutes": 1e300, "ended": null}',
     b'{"phase": "\\n", "step": -1, "max_steps": 0, "done": -3, "of": 0, "time": "x"}',
     b'{"phase": 7, "step": 1e30, "max_steps": true, "time": 1e30, "began": []}',
@@ -419,6 +452,7 @@ def test_no_line_is_wider_than_the_terminal_and_there_are_few(width: int) -> Non
     text = drawn(TRAINING, width, *many)
     assert len(text) <= 14
     assert max(map(len, text)) <= min(width, run_panel.WIDEST)
+    assert len(text) == len(run_panel.panel(TRAINING, many, NOW, width))  # none is wrapped
 
 
 def test_where_only_ascii_shows_the_panel_is_ascii() -> None:
@@ -430,6 +464,20 @@ def test_where_only_ascii_shows_the_panel_is_ascii() -> None:
 def test_a_run_that_says_nothing_is_told() -> None:
     quiet = Seen("r", state="running", sign=NOW - 300)
     assert drawn(quiet, 60)[-1].strip() == "nothing heard for 5 min"
+    assert "nothing heard" not in drawn(replace(quiet, sign=NOW - 30), 60)[-1]
+
+
+@pytest.mark.parametrize(("planned", "style"), [(54.0, "yellow"), (70.0, "")])
+def test_more_memory_than_was_planned_stands_out(planned: float, style: str) -> None:
+    seen = replace(TRAINING, plan=Plan(peak_gib=planned))
+    rows = run_panel.panel(seen, (), NOW, 80)
+    (memory,) = [row for row in rows if row.plain.startswith("memory")]
+    assert [str(span.style) for span in memory.spans if span.start] == ([style] if style else [])
+
+
+def test_at_the_last_step_no_time_is_left() -> None:
+    last = replace(TRAINING, step=1000, eta=3.0)
+    assert drawn(last, 100)[1].endswith("100%  step 1,000 of 1,000")
 
 
 def test_curves_are_means_and_know_no_nan() -> None:

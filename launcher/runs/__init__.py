@@ -131,8 +131,9 @@ def held(folder: RunFolder) -> Iterator[None]:
             stream = stack.enter_context(folder.lock.open("a", encoding="ascii"))
             _lock(stream)
         except BlockingIOError:
-            process = read_mapping(folder.status).get("pid")
-            fact = f"another axr train writes {folder.root}: process {process}"
+            process = read_mapping(folder.status).get("pid")  # of the first start none, at first
+            fact = f"another axr train writes {folder.root}"
+            fact += f": process {process}" if process else ""
             raise LauncherError(fact, "end that one first", exit_code=1) from None
         except OSError as problem:
             # a file system without locks, as some network volumes: no worse than before

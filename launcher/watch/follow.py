@@ -145,7 +145,7 @@ def _seen(
 def state_of(folder: RunFolder, status: Mapping[str, Any]) -> str:
     """Return the state of a run; ``lost`` where it says that it goes on and nobody holds it."""
     state = status.get("state")
-    if not isinstance(state, str):
+    if not isinstance(state, str) or not state.isprintable():
         return ""
     return LOST if state in LIVE and not runs.is_held(folder) else state
 
