@@ -15,6 +15,9 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+# What the tests of the image share: a conftest of their own would hide this one from other tests.
+pytest_plugins = ["image.image_machine"]
+
 # The machine that runs the tests is shared: how long one example takes says nothing.
 settings.register_profile("axr", deadline=None)
 settings.load_profile("axr")
@@ -67,7 +70,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @cache
 def shares(file: Path) -> bool:
     """Return whether tests of ``file`` share a fixture, which each worker would make again."""
-    return 'scope="module"' in file.read_text(encoding="utf-8")
+    return 'scope="module"' in file.read_text(encoding="utf-8") or file.parent.name == "image"
 
 
 class Sharing(LoadScopeScheduling):
@@ -89,7 +92,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a worker slow tests come first: none is left to run alone while the other worker waits."""
+    """In a worker slow tests come first: none is left to run alone while the other worker waits.
+    Those of the whole image run where they are asked for.
+    """
+    if "image" not in config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("image"):
+                item.add_marker(pytest.mark.skip(reason="the whole image: make test-image"))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: "slow" not in item.keywords)
 

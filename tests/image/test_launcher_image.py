@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from image_engine import ROOT, Engine
+from image.image_engine import ROOT, Engine
 
 import launcher
 from launcher import upstream

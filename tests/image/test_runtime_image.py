@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from image_engine import ROOT, Engine
+from image.image_engine import ROOT, Engine
 
 from launcher.checkpoints import checkpoints
 from launcher.demo import prepared_model

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from image_engine import ROOT, Engine
+from image.image_engine import ROOT, Engine
 
 BASE = "docker.io/library/debian:bookworm-slim"  # under this name README's lines find it
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -37,13 +37,6 @@ driver = "overlay"
 graphroot = "{cache}/storage"
 runroot = "/run/axr-test-image"
 """
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "image" not in config.option.markexpr:
-        for item in items:
-            if item.get_closest_marker("image"):
-                item.add_marker(pytest.mark.skip(reason="the whole image: make test-image"))
 
 
 @pytest.fixture(scope="session")
