@@ -171,7 +171,7 @@ def test_a_save_that_fails_on_two_ranks_leaves_nothing_behind(tmp_path: Path, sm
     done = subprocess.run(
         [sys.executable, "-c", TWO_RANKS, str(recipe), str(run.root)],
         cwd=tmp_path,
-        env=environment(tmp_path) | {"PYTHONPATH": f"{os.environ['PYTHONPATH']}:{tmp_path}"},
+        env=environment(tmp_path) | {"PYTHONPATH": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -41,6 +41,8 @@ launch = Launch("test", tuple(sys.argv[3:]), {}, {}, (), 1, RunFolder(Path(sys.a
 say = lambda text: print("axr:", text, file=sys.stderr, flush=True)
 view = Watching(launch.folder)
 view.say = say
+if "BROKEN" in os.environ:
+    view.tick = lambda: 1 / 0
 try:
     patience = Patience(float(os.environ.get("PATIENCE", 0)), end="END" in os.environ)
     sys.exit(supervise.execute(launch, dict(os.environ), view=view, patience=patience).exit_code)
@@ -94,7 +96,9 @@ class Run:
         if shell:
             driver = ["sh", "-c", f'{shell}; exec "$@"', "sh", *driver]
         env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-        env |= {name: options.pop(name) for name in ("PATIENCE", "END") if name in options}
+        env |= {
+            name: options.pop(name) for name in ("PATIENCE", "END", "BROKEN") if name in options
+        }
         known: dict[str, Any] = {
             "cwd": self.folder,
             "env": env | {"HF_TOKEN": SECRET},
@@ -391,14 +395,11 @@ def test_a_signal_after_the_end_is_late_and_loses_no_record(run: Run) -> None:
 
 def test_what_shows_a_run_does_not_end_it(run: Run) -> None:
     body = """
-with open("run/metrics.jsonl", "a") as stream:
-    for step in range(15):
-        stream.write('{"step": %d, "loss": 1, "time": []}\\n' % step)
 time.sleep(0.5)
 write("x\\n" * 50_000)
 sys.exit(7)
 """
-    code, _, said = run.run(body)
+    code, _, said = run.run(body, BROKEN="1")
     assert (code, run.status["state"]) == (7, "failed")
     assert said.count("Traceback") == 1
     assert said.endswith("the run goes on\n")
@@ -546,9 +547,9 @@ def test_a_status_that_cannot_be_written_changes_no_exit_code(run: Run) -> None:
 def test_from_the_tenth_step_on_the_speed_is_measured(run: Run) -> None:
     body = """
 import json
-metrics = pathlib.Path("run", "metrics.jsonl")
+metrics, begin = pathlib.Path("run", "metrics.jsonl"), time.time()
 for step in range(1, 15):
-    line = {"step": step, "time": 3.0 * step, "loss": 1.0, "max_steps": 1213}
+    line = {"step": step, "time": begin + 3.0 * step, "loss": 1.0, "max_steps": 1213}
     with metrics.open("a") as stream:
         stream.write(json.dumps(line) + "\\n")
     if step == 9:

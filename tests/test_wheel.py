@@ -83,7 +83,7 @@ def test_it_holds_all_that_is_used_and_nothing_else(wheel: Path) -> None:
             assert str(path.relative_to(ROOT / "launcher")) in inside
     tops = {name.partition("/")[0] for name in names}
     assert tops == {"launcher", f"axolotl_recipes-{launcher.__version__}.dist-info"}
-    assert not [name for name in names if re.search(r"(^|/)(tests?|\.ci|runs|\.env)(/|$)", name)]
+    assert not [name for name in names if re.search(r"(^|/)(tests?|\.ci|\.env)(/|$)", name)]
 
 
 def test_the_source_distribution_holds_no_tests_and_no_runs(wheel: Path) -> None:

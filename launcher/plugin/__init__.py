@@ -9,6 +9,7 @@ transformers and axolotl.
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class RunPlugin(BasePlugin):  # type: ignore[misc]  # axolotl ships no types
             cfg.device_map = {"": "cpu"}
             # Of several ranks each has its state loaded to its own device; torch 2.13 knows no
             # place "cpu:0", and no run of theirs could be gone on with.
-            torch.serialization.register_package(11, lambda _: None, _on_a_cpu)
+            _know_numbered_cpus()
 
     def pre_model_load(self, cfg: Any) -> None:
         """Seed the random generators before the adapter draws its first weights.
@@ -94,6 +95,12 @@ class RunPlugin(BasePlugin):  # type: ignore[misc]  # axolotl ships no types
     def post_train(self, cfg: Any, model: Any) -> None:
         """Note that the model is saved."""
         self.heartbeat.beat("finish")
+
+
+@cache
+def _know_numbered_cpus() -> None:
+    """Teach torch the places of a rank's own CPU, once: it cannot sort two with one priority."""
+    torch.serialization.register_package(11, lambda _: None, _on_a_cpu)
 
 
 def _on_a_cpu(storage: Any, place: str) -> Any:
