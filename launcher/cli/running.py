@@ -33,7 +33,7 @@ from launcher.supervise.life import Patience
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Checked:
     """All that is known of a run before it starts. ``foreign``: it runs code from outside;
     ``raw``: all that it prints is shown.
     """
@@ -50,7 +50,7 @@ class Prepared:
     raw: bool
 
 
-def meet_and_run(run: Prepared, tries: Attempts, patience: Patience, begun: Begun | None) -> Ended:
+def meet_and_run(run: Checked, tries: Attempts, patience: Patience, begun: Begun | None) -> Ended:
     """Run once, together with the other nodes, from where it has ``begun``."""
     folder = begun.folder if begun else run.launch.folder
     recipe = begun.recipe if begun else run.recipe
@@ -82,7 +82,7 @@ def _unchanged(begun: Begun, launch: Launch, machine: Machine) -> None:
         raise LauncherError("it cannot be started again", "see above", exit_code=1)
 
 
-def _run(run: Prepared, others: Together, tries: Attempts, patience: Patience) -> Ended:
+def _run(run: Checked, others: Together, tries: Attempts, patience: Patience) -> Ended:
     complete = {**others.environment(), **run.environ, **run.launch.env}
     if run.begun and not run.begun.step and not run.launch.folder.node:
         shutil.rmtree(run.launch.folder.prepared, ignore_errors=True)  # it may have been cut short
@@ -112,7 +112,7 @@ def _run(run: Prepared, others: Together, tries: Attempts, patience: Patience) -
 
 
 def _record(
-    run: Prepared, launch: Launch, environ: Mapping[str, str], rows: Mapping[str, str]
+    run: Checked, launch: Launch, environ: Mapping[str, str], rows: Mapping[str, str]
 ) -> None:
     """Write into the run's folder all that is known of it before it starts."""
     recipe, begun = run.recipe, run.begun

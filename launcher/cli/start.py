@@ -21,7 +21,7 @@ from launcher.cli.console import show_problems
 from launcher.cli.finish import End
 from launcher.cli.ground import Options
 from launcher.cli.outlook import Outlook, outlook
-from launcher.cli.running import Prepared, meet_and_run
+from launcher.cli.running import Checked, meet_and_run
 from launcher.cli.spending import spending
 from launcher.diagnostics import Diagnostic, has_errors
 from launcher.plan.check import check as plan_check
@@ -62,7 +62,7 @@ def run_recipe(
     return ended.exit_code, ended.folder
 
 
-def _checked(name: str | None, overrides: tuple[str, ...], how: Options) -> Prepared | None:
+def _checked(name: str | None, overrides: tuple[str, ...], how: Options) -> Checked | None:
     """Return the run that is meant, none where something stops it, which was said."""
     environ = ground.environment(Path(".env"))
     cluster = clusters.cluster(environ, nodes=how.nodes, rank=how.node_rank, head=how.head)
@@ -93,12 +93,12 @@ def _checked(name: str | None, overrides: tuple[str, ...], how: Options) -> Prep
         show_problems(plan_check(view.forecast), recipe.texts, to_stderr=True)
     show_problems(money.problems(recipe, view.forecast), recipe.texts, to_stderr=True)
     foreign = ground.runs_foreign_code(problems)
-    return Prepared(
+    return Checked(
         recipe, launch, environ, node, machine, view, begun, money, foreign=foreign, raw=how.raw
     )
 
 
-def _ready(run: Prepared, how: Options) -> bool:
+def _ready(run: Checked, how: Options) -> bool:
     """Return whether the run may start here: its code is trusted, the stack is installed, and the
     machine is fit for it.
     """

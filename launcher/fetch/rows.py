@@ -75,7 +75,7 @@ def _builder(entry: Any, token: Any) -> Any:
             revision=entry.revision,
             token=token,
         )
-    except Exception as problem:
+    except Exception as problem:  # as above
         raise _trouble(entry, problem) from problem
 
 

@@ -73,7 +73,7 @@ class Saves:
         failed, why = NOTHING, ""
         try:
             self._save_checkpoint(model, trial, **kwargs)
-        except Exception as problem:
+        except Exception as problem:  # torch, safetensors and Python each say it their own way
             if self._sharded() or not full(problem):
                 raise
             failed, why = self._survive(), f"{type(problem).__name__}: {problem}"
